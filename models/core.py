@@ -1,0 +1,132 @@
+"""The records that cross Talker: speech in, frames out.
+
+All are frozen and checked once, at construction. Arrays are float32 (indices int32); lengths are metres, times are
+seconds. Space is glTF's: +Y up, +Z forward, right-handed.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from models.errors import MalformedInput, OutOfRange
+
+SAMPLE_RATE_HZ = 16_000
+
+Points = Float32[np.ndarray, "points 3"]
+Triangles = Int32[np.ndarray, "triangles 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Waveform:
+    """Speech: mono, 16 kHz, finite, within -1..1."""
+
+    samples: Float32[np.ndarray, " samples"]
+    rate_hz: ClassVar[int] = SAMPLE_RATE_HZ
+
+    def __post_init__(self) -> None:
+        if self.samples.ndim != 1 or self.samples.dtype != np.float32:
+            raise MalformedInput(
+                f"samples of shape {self.samples.shape} and type {self.samples.dtype}; wanted (n,) float32", field="audio"
+            )
+        if not np.isfinite(self.samples).all():
+            raise MalformedInput("the audio holds samples that are not finite (NaN or infinity)", field="audio", code="not_finite")
+        if self.samples.size and np.abs(self.samples).max() > 1:
+            raise MalformedInput("samples outside -1..1; scale the audio down", field="audio")
+
+    @property
+    def duration_s(self) -> float:
+        return self.samples.size / self.rate_hz
+
+
+def frame_count(duration_s: float, fps: float) -> int:
+    """Frames that cover `duration_s`: ceil(duration · fps), immune to the last bit of the product."""
+    return math.ceil(duration_s * fps - 1e-6)
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """A surface at rest, as the encoders write it.
+
+    vertices (V, 3) in metres; faces (F, 3) into them, counter-clockwise seen from outside; uvs (K, 2) with the origin
+    at the lower left and uv_faces (F, 3) into them, so that one vertex may carry several uvs; base_color_png is the
+    encoded base-colour texture, or None.
+    """
+
+    vertices: Float32[np.ndarray, "vertices 3"]
+    faces: Int32[np.ndarray, "faces 3"]
+    uvs: Float32[np.ndarray, "uvs 2"]
+    uv_faces: Int32[np.ndarray, "faces 3"]
+    base_color_png: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.faces.shape != self.uv_faces.shape:
+            raise MalformedInput(f"{len(self.faces)} faces but {len(self.uv_faces)} uv faces; they must pair up")
+        for name, indices, size in (
+            ("faces", self.faces, len(self.vertices)),
+            ("uv_faces", self.uv_faces, len(self.uvs)),
+        ):
+            if indices.size and (indices.min() < 0 or indices.max() >= size):
+                raise MalformedInput(f"{name} index outside 0..{size - 1}")
+        if not (np.isfinite(self.vertices).all() and np.isfinite(self.uvs).all()):
+            raise MalformedInput("vertices or uvs that are not finite", code="not_finite")
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One moment: vertices (V, 3) in metres, in the order of the clip's mesh, at time_s = index / fps."""
+
+    index: int
+    time_s: float
+    vertices: Float32[np.ndarray, "vertices 3"]
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """An animation under way: what is known before the first frame, and the frames, once, in order.
+
+    Closing `frames` (`clip.frames.close()`) frees the engine.
+    """
+
+    mesh: Mesh
+    fps: float
+    frame_count: int
+    seed: int
+    engine: str
+    checkpoints: Mapping[str, str]
+    """sha256 of each checkpoint that made it, by name."""
+    frames: Iterator[Frame]
+
+
+@dataclass(frozen=True)
+class AnimateOptions:
+    """What one call wants, apart from speech and head. Ranges are the contract's; limits are the service's."""
+
+    engine: str = "mmtalker"
+    resolution: int | None = None
+    """None is `native`: the template's own vertices and faces; M asks for exactly M surface points."""
+    fps: float = 30.0
+    intensity: float = 1.0
+    seed: int = 0
+    style: str = "neutral"
+
+    MIN_POINTS: ClassVar[int] = 500
+    MAX_POINTS: ClassVar[int] = 100_000
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("fps", 1.0, 120.0), ("intensity", 0.0, 2.0)):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise MalformedInput(f"{name} = {value} is not finite", field=name, code="not_finite")
+            if not low <= value <= high:
+                raise OutOfRange(f"{name} = {value:g}; wanted {low:g} to {high:g}", field=name)
+        if self.resolution is not None and not self.MIN_POINTS <= self.resolution <= self.MAX_POINTS:
+            raise OutOfRange(
+                f"resolution = {self.resolution}; wanted native, or {self.MIN_POINTS} to {self.MAX_POINTS} points",
+                field="resolution",
+            )
+        if not 0 <= self.seed < 2**63:
+            raise OutOfRange(f"seed = {self.seed}; wanted 0 to 2^63 - 1", field="seed")

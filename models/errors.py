@@ -1,0 +1,86 @@
+"""Everything Talker refuses, and why.
+
+    TalkerError
+    ├── InputError                what came with the request cannot be used
+    │   ├── MalformedInput        wrong type, not finite, unknown field          400
+    │   ├── UnknownName           no such engine, style, template                404
+    │   ├── TooLarge              over a limit, which the message names          413
+    │   ├── UnsupportedMedia      not audio, not a mesh, unknown format          415
+    │   └── OutOfRange            out of range, or an impossible combination     422
+    ├── Busy                      every slot is taken: try again                 503
+    └── CheckpointError           weights are missing, damaged or do not fit     500
+
+Match errors by class, never by message. A message has three parts: what came, what was wanted, what to do.
+`service.problems` maps classes to the statuses above, in one table.
+"""
+
+from collections.abc import Iterable
+
+
+class TalkerError(Exception):
+    """Root of the tree. `code` is stable and snake_case; `field` names the offending parameter, if there is one."""
+
+    code = "talker_error"
+
+    def __init__(self, message: str, *, field: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+        if code is not None:
+            self.code = code
+
+
+class InputError(TalkerError):
+    """What came with the request cannot be used."""
+
+    code = "bad_input"
+
+
+class MalformedInput(InputError):
+    """A value of the wrong type, a value that is not finite, a field nobody knows."""
+
+    code = "malformed"
+
+
+class UnknownName(InputError):
+    """A name that is not registered. The message lists those that are."""
+
+    code = "unknown_name"
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str | None = None) -> None:
+        self.known = sorted(known)
+        message = f"unknown {kind} {name!r}; known: {', '.join(self.known) or 'none'}"
+        super().__init__(message, field=field or kind, code=f"unknown_{kind}")
+
+
+class TooLarge(InputError):
+    """More than a limit allows. The message gives the number and the limit."""
+
+    code = "too_large"
+
+
+class UnsupportedMedia(InputError):
+    """Bytes that are not what the field takes."""
+
+    code = "unsupported_media"
+
+
+class OutOfRange(InputError):
+    """A well-formed value outside its range, or a combination that cannot be."""
+
+    code = "out_of_range"
+
+
+class Busy(TalkerError):
+    """Every slot is taken."""
+
+    code = "busy"
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class CheckpointError(TalkerError):
+    """Weights that are missing, damaged, or of another architecture."""
+
+    code = "checkpoint"
