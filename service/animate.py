@@ -1,0 +1,126 @@
+"""`POST /animate`: speech in, an animation out, with everything checked before the first byte."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, Request
+from pydantic import ValidationError
+from starlette.responses import StreamingResponse
+
+from models.audio import AudioLimits, decode_audio
+from models.core import AnimateOptions, Clip
+from models.engine import Engine
+from models.errors import OutOfRange, TooLarge, UnknownName
+from service.contract import ANIMATE_BODY, ANIMATION, problem_responses
+from service.encoders import ENCODERS
+from service.form import open_form
+from service.formats import format_accepted, format_named
+from service.problems import refusal
+from service.runtime import CurrentRuntime, WarmEngine
+from service.schemas import ENGINES, AnimateForm
+from service.settings import Settings
+from service.stream import ClipStream
+
+router = APIRouter(tags=["animate"])
+
+
+async def _checked_form(request: Request, runtime: CurrentRuntime) -> AsyncIterator[AnimateForm]:
+    """The form with its fields checked; the upload stays open until the endpoint returns."""
+    async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes) as fields:
+        if "format" not in fields:
+            fields["format"] = format_accepted(request.headers.get("accept"))
+        try:
+            form = AnimateForm.model_validate(fields)
+        except ValidationError as error:
+            raise refusal(error.errors()) from error
+        check_form(form, runtime.settings)
+        yield form
+
+
+async def _held_slot(request: Request, runtime: CurrentRuntime) -> AsyncIterator[None]:
+    """A slot, held until the response has been sent or cut."""
+    async with runtime.slots.hold(request.receive):
+        yield
+
+
+@router.post(
+    "/animate",
+    summary="Speech in, an animation out",
+    response_class=StreamingResponse,
+    responses={200: ANIMATION, **problem_responses(404, 406, 413, 415, 422, 503)},
+    openapi_extra={"requestBody": ANIMATE_BODY},
+)
+async def animate(
+    runtime: CurrentRuntime,
+    engine: WarmEngine,
+    form: Annotated[AnimateForm, Depends(_checked_form, scope="function")],
+    _slot: Annotated[None, Depends(_held_slot)],
+) -> ClipStream:
+    """Animate a head with the speech in `audio`; frames leave as they are made.
+
+    Everything is checked before the first byte. A stream that fails later is cut: it lacks the end that its transfer
+    coding and its format call for.
+    """
+    clip = await to_thread.run_sync(start_clip, engine, form, runtime.settings)
+    return ClipStream(
+        clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", stall_s=runtime.settings.stall_s
+    )
+
+
+def check_form(form: AnimateForm, settings: Settings) -> None:
+    """Refuse what the fields alone show to be unknown, impossible, or over a limit."""
+    format_named(form.format)
+    if form.engine not in ENGINES:
+        raise UnknownName("engine", form.engine, ENGINES)
+    for field, asked in (("texture", form.texture), ("wrinkle_style", form.wrinkle_style)):
+        if asked is not None:
+            raise OutOfRange(
+                f"{field} = {asked} with engine = mmtalker, which makes no wrinkles; leave {field} out",
+                field=field,
+                code="impossible_combination",
+            )
+    for field, number, limit in (
+        ("resolution", form.resolution or 0, settings.max_points),
+        ("fps", form.fps, settings.max_fps),
+    ):
+        if number > limit:
+            raise TooLarge(f"{field} = {number:g}; the limit is {limit:g}: ask for less", field=field)
+
+
+def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
+    """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left."""
+    limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
+    waveform = decode_audio(form.audio.file, limits)
+    options = AnimateOptions(
+        engine=form.engine,
+        resolution=form.resolution,
+        fps=form.fps,
+        intensity=form.intensity,
+        seed=form.seed,
+        style=form.style if form.motion_style is None else form.motion_style,
+    )
+    try:
+        clip = engine.animate(waveform, options, template=form.template)
+    except UnknownName as error:
+        if error.field == "style" and form.motion_style is not None:
+            error.field = "motion_style"
+        raise
+    check_clip(clip, settings)
+    return clip
+
+
+def check_clip(clip: Clip, settings: Settings) -> None:
+    """Refuse a clip over the limits that only the head and the length of the speech decide."""
+    points = len(clip.mesh.vertices)
+    if points > settings.max_points:
+        raise TooLarge(
+            f"the head has {points:,} points; the limit is {settings.max_points:,}: ask for a resolution",
+            field="resolution",
+        )
+    if points * clip.frame_count > settings.max_frame_points:
+        raise TooLarge(
+            f"{clip.frame_count:,} frames of {points:,} points are {points * clip.frame_count:,}; the limit is "
+            f"{settings.max_frame_points:,}: send shorter audio, or ask for fewer points or frames per second",
+            field="resolution",
+        )

@@ -1,0 +1,86 @@
+"""The application: its routes, its middleware and the life of its engine."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import Depends, FastAPI, Request
+
+import models.engine
+from models.engine import Engine
+from models.errors import MalformedInput, TalkerError
+from service import animate, health, info, templates
+from service.contract import install_contract
+from service.docs import install_docs
+from service.problems import install_problems
+from service.request_id import RequestId
+from service.runtime import Runtime
+from service.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """\
+Speech and a head go in; a talking head comes out.
+
+Lengths are metres, times are seconds, +Y is up and +Z forward. A refusal is an RFC 9457 problem with a stable `code`.
+Unknown fields and query parameters are refused, not ignored.
+"""
+
+
+def create_app(settings: Settings | None = None, engine: Engine | None = None) -> FastAPI:
+    """The service; settings come from the environment and the engine from the weights, unless they are given."""
+    app = FastAPI(
+        title="Talker",
+        version=version("talker"),
+        description=DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        dependencies=[Depends(_refuse_query)],
+        generate_unique_id_function=lambda route: route.name,
+        lifespan=partial(_lifespan, engine=engine),
+        openapi_url=None,  # service.docs serves the contract and the page, offline
+        redirect_slashes=False,
+    )
+    app.state.runtime = Runtime(settings or Settings())
+    app.add_middleware(RequestId)
+    install_problems(app)
+    for module in (animate, templates, info, health):
+        app.include_router(module.router)
+    install_docs(app)
+    install_contract(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, *, engine: Engine | None) -> AsyncIterator[None]:
+    """Load the engine beside the server, so that `/health/live` answers at once."""
+    loading = asyncio.create_task(_load(app.state.runtime, engine))
+    yield
+    loading.cancel()
+    with suppress(asyncio.CancelledError):
+        await loading
+
+
+async def _load(runtime: Runtime, engine: Engine | None) -> None:
+    try:
+        runtime.warm_engine = await to_thread.run_sync(_warm_engine, runtime.settings, engine)
+    except Exception as error:
+        log.error("the engine does not start", exc_info=None if isinstance(error, TalkerError) else error)
+        runtime.failure = error
+
+
+def _warm_engine(settings: Settings, engine: Engine | None) -> Engine:
+    engine = engine or models.engine.load_engine(
+        weights=settings.weights, cache=settings.cache, device=settings.device, threads=settings.threads
+    )
+    engine.warm_up()
+    return engine
+
+
+async def _refuse_query(request: Request) -> None:
+    """No route takes query parameters."""
+    for name in request.query_params:
+        raise MalformedInput(f"unknown query parameter {name[:80]!r}; wanted none: remove it", field=name[:80])

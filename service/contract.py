@@ -1,0 +1,113 @@
+"""The contract: what FastAPI derives from the routes, with the form and the problems as they really are.
+
+`python -m service.openapi > openapi.yaml` writes it down; a test holds the two together.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from service import form, problems, request_id
+from service.encoders import ENCODERS
+from service.problems import Problem
+from service.schemas import AnimateForm
+
+Responses = dict[int | str, dict[str, Any]]
+
+COMPONENTS = "#/components/"
+
+REASONS = {
+    400: (
+        "Malformed",
+        "A field that is missing, unknown, sent twice, of the wrong type or not finite; an unknown query parameter.",
+    ),
+    404: ("Unknown", "An unknown id, engine, template or style; `known` lists those that exist."),
+    406: ("NotAcceptable", "No format meets `Accept`."),
+    413: ("TooLarge", "Over a limit; `detail` gives the number and the limit."),
+    415: ("UnsupportedMedia", "Not a multipart form, not audio, or an unknown format."),
+    422: ("OutOfRange", "Out of range, or an impossible combination."),
+    500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
+    503: ("Busy", "Every slot is taken (`busy`), or the engine is still warming up (`not_ready`)."),
+}
+
+HEADERS = {
+    request_id.HEADER: {
+        "description": "The id that came with the request if it was well-formed, else a new one.",
+        "schema": {"type": "string"},
+    },
+    "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
+    "X-Talker-Frames": {"description": "Frames in all.", "schema": {"type": "integer"}},
+    "X-Talker-Fps": {"description": "Frames per second.", "schema": {"type": "number"}},
+    "X-Accel-Buffering": {"description": "`no`: a proxy must not hold frames back.", "schema": {"type": "string"}},
+    "Content-Disposition": {"description": "A file name, made from the upload's.", "schema": {"type": "string"}},
+}
+
+
+def headers(*names: str) -> dict[str, Any]:
+    """References to HEADERS, the request id's among them."""
+    return {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in (request_id.HEADER, *names)}
+
+
+ANIMATE_BODY = {
+    "required": True,
+    "content": {form.MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}schemas/{AnimateForm.__name__}"}}},
+}
+
+ANIMATION = {
+    "description": "The animation, streamed. Where formats share a media type, `Accept` means the first.",
+    "headers": headers("X-Talker-Frames", "X-Talker-Fps", "X-Accel-Buffering", "Content-Disposition"),
+    "content": {encoder.media_type: {} for encoder in ENCODERS.values()},
+}
+
+
+def problem_responses(*statuses: int) -> Responses:
+    """How a route refuses: with `statuses`, and with 400 and 500 as every route does."""
+    return {status: {"$ref": f"{COMPONENTS}responses/{REASONS[status][0]}"} for status in sorted({400, 500, *statuses})}
+
+
+def install_contract(app: FastAPI) -> None:
+    """Make `app.openapi()` the contract."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _amend(FastAPI.openapi(app))
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _amend(contract: dict[str, Any]) -> None:
+    """Add what only our own code sends and reads; drop FastAPI's own 422, and titles that repeat the names."""
+    for operation in (operation for path in contract["paths"].values() for operation in path.values()):
+        responses = operation["responses"]
+        responses["200"].setdefault("headers", headers())
+        responses |= {status: {"$ref": r["$ref"]} for status, r in responses.items() if "$ref" in r}
+        if "$ref" not in responses.get("422", {"$ref": ""}):
+            del responses["422"]
+    contract["paths"] = _untitled(contract["paths"])
+    own = {model.__name__: model.model_json_schema() for model in (AnimateForm, Problem)}
+    schemas = contract["components"]["schemas"] | own
+    del schemas["HTTPValidationError"], schemas["ValidationError"]
+    contract["components"] = {
+        "schemas": {name: _untitled(schema) for name, schema in sorted(schemas.items())},
+        "responses": {name: _problem(status, reason) for status, (name, reason) in REASONS.items()},
+        "headers": HEADERS,
+    }
+
+
+def _problem(status: int, reason: str) -> dict[str, Any]:
+    return {
+        "description": reason,
+        "headers": headers("Retry-After") if status == 503 else headers(),
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}schemas/{Problem.__name__}"}}},
+    }
+
+
+def _untitled(schema: Any) -> Any:
+    """The schema without its titles; a property that is named `title` is a dict, and stays."""
+    if isinstance(schema, list):
+        return [_untitled(item) for item in schema]
+    if isinstance(schema, dict):
+        return {k: _untitled(v) for k, v in schema.items() if not (k == "title" and isinstance(v, str))}
+    return schema

@@ -1,0 +1,171 @@
+"""Refusals on the wire: RFC 9457 `application/problem+json`, one table from error class to status."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from models.errors import (
+    Busy,
+    InputError,
+    MalformedInput,
+    OutOfRange,
+    TalkerError,
+    TooLarge,
+    UnknownName,
+    UnsupportedMedia,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+SHOWN = 80  # characters of what came that a message repeats
+CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody is left to read it, but an access log may be
+
+
+class NotAcceptable(InputError):
+    """An `Accept` header that no format can meet: 406."""
+
+    code = "not_acceptable"
+
+
+class NotReady(Busy):
+    """The engine is still loading or warming up: 503."""
+
+    code = "not_ready"
+
+
+STATUSES: Mapping[type[TalkerError], int] = {
+    MalformedInput: 400,
+    UnknownName: 404,
+    NotAcceptable: 406,
+    TooLarge: 413,
+    UnsupportedMedia: 415,
+    OutOfRange: 422,
+    InputError: 400,
+    Busy: 503,
+    TalkerError: 500,
+}
+
+# Codes of refusals that routing or the framework makes; the rest carry their own.
+CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed"}
+
+
+def status_of(error: type[TalkerError]) -> int:
+    """The status of an error class: its own in the table, or that of the nearest class above it."""
+    return next(STATUSES[cls] for cls in error.__mro__ if cls in STATUSES)
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    type: str = Field(default="about:blank", description="RFC 9457: the title is the status's own; `code` tells more.")
+    title: str = Field(description="The status in words.", examples=["Not Found"])
+    status: int = Field(description="The HTTP status.", examples=[404])
+    detail: str = Field(
+        description="What came, what was wanted, what to do.", examples=["unknown style 'clam'; known: calm, neutral"]
+    )
+    instance: str = Field(description="The path that refused.", examples=["/animate"])
+    code: str = Field(description="Stable name of the refusal, snake_case.", examples=["unknown_style"])
+    field: str | None = Field(
+        description="The offending field, parameter or header, if there is one.", examples=["style"]
+    )
+    known: list[str] | None = Field(default=None, description="After an unknown name: the names that exist.")
+    request_id: str = Field(description="As in `X-Request-Id`; quote it when you ask about a failure.")
+
+
+def problem_response(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    code: str,
+    field: str | None = None,
+    known: list[str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The refusal as a response; it carries its own `X-Request-Id`, as a 500 is sent outside every middleware."""
+    problem = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        code=code,
+        field=field,
+        known=known,
+        request_id=request.state.request_id,
+    )
+    body = problem.model_dump_json(exclude={"known"} if known is None else None)
+    return Response(
+        body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), "X-Request-Id": problem.request_id}
+    )
+
+
+def refusal(errors: Sequence[Any]) -> TalkerError:
+    """The first of pydantic's errors as one of ours: out of range, or malformed."""
+    error = errors[0]
+    field = str(error["loc"][-1])[:SHOWN]
+    if error["type"] == "missing":
+        return MalformedInput(f"{field} is missing; send it", field=field)
+    if error["type"] == "extra_forbidden":
+        return MalformedInput(f"unknown field {field!r}; /docs lists those that exist: remove it", field=field)
+    came = "a file" if isinstance(error["input"], UploadFile) else repr(str(error["input"])[:SHOWN])
+    message = f"{field} is {came}; wanted {error['msg'].removeprefix('Input should be ')}"
+    if error["type"].startswith(("greater_than", "less_than")):
+        return OutOfRange(message, field=field)
+    return MalformedInput(message, field=field, code="not_finite" if error["type"] == "finite_number" else None)
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every refusal and every failure of `app` with a problem."""
+    app.add_exception_handler(TalkerError, _on_refusal)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_failure)
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TalkerError)
+    status = status_of(type(error))
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return await _on_failure(request, error)
+    return problem_response(
+        request,
+        status,
+        str(error),
+        code=error.code,
+        field=error.field,
+        known=error.known if isinstance(error, UnknownName) else None,
+        headers={"Retry-After": f"{error.retry_after_s:.0f}"} if isinstance(error, Busy) else None,
+    )
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return await _on_refusal(request, refusal(error.errors()))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = f"{request.method} {request.url.path[:SHOWN]}: {error.detail}; /docs tells what there is"
+    code = CODES.get(error.status_code, HTTPStatus(error.status_code).name.lower())
+    return problem_response(request, error.status_code, detail, code=code, headers=error.headers)
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _on_failure(request: Request, error: Exception) -> Response:
+    """Log the failure under the request's id; tell the client nothing but that id."""
+    log.error("request %s failed: %s %s", request.state.request_id, request.method, request.url.path, exc_info=error)
+    detail = "the service failed; nothing is wrong with the request. Try again, and quote the request id if it stays"
+    return problem_response(request, 500, detail, code="internal")

@@ -1,0 +1,38 @@
+"""The server: uvicorn for one app, stopped by a signal, or by an engine that does not start."""
+
+import logging
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from service.runtime import Runtime
+from service.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """`Server(create_app()).run()` serves until SIGTERM or Ctrl-C; streams then have `drain_s` to end."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._runtime: Runtime = app.state.runtime
+        settings: Settings = self._runtime.settings
+        config = uvicorn.Config(
+            app,
+            host=settings.host,
+            port=settings.port,
+            log_level=settings.log_level.upper(),
+            server_header=False,
+            timeout_graceful_shutdown=settings.drain_s,
+        )
+        super().__init__(config)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve. Raises SystemExit with the reason when the engine does not start."""
+        logging.basicConfig(level=self.config.log_level, format="%(levelname)s:  %(name)s: %(message)s")
+        super().run(sockets)
+        if self._runtime.failure is not None:
+            raise SystemExit(f"talker: the engine does not start: {self._runtime.failure}")
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop; uvicorn asks ten times a second."""
+        return self._runtime.failure is not None or await super().on_tick(counter)

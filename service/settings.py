@@ -1,0 +1,87 @@
+"""Settings: what the operator decides, read from `TALKER_*` variables of the environment.
+
+docs/settings.md lists them; a test keeps that page and this class in step.
+"""
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.core import AnimateOptions
+
+PREFIX = "TALKER_"
+MIB = 2**20
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and its range. An unknown `TALKER_*` variable is refused, with the near matches."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", allow_inf_nan=False)
+
+    host: str = Field(
+        default="127.0.0.1", description="Address to listen on. `0.0.0.0` opens the service to the network."
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    drain_s: int = Field(
+        default=30, ge=0, description="Seconds that running streams get to finish when the process is stopped."
+    )
+    log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
+        default="info", description="How much is logged."
+    )
+
+    weights: Path = Field(
+        default=Path(__file__).resolve().parent.parent / "weights",
+        description="Folder of the manifest, the checkpoints and the default template.",
+    )
+    cache: Path = Field(
+        default=Path.home() / ".cache" / "talker",
+        description="Folder for what is derived from the weights and can be made again, such as ONNX graphs.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="Where inference runs; `auto` takes CUDA if it is there."
+    )
+    threads: int = Field(
+        default=0, ge=0, description="CPU threads of one inference; 0 leaves the choice to the runtime."
+    )
+
+    concurrency: int = Field(
+        default=1, ge=1, description="Animations that run at once; each holds its slot for the whole stream."
+    )
+    queue: int = Field(
+        default=8, ge=0, description="Animations that wait for a slot; beyond that the answer is 503 `busy`."
+    )
+    stall_s: float = Field(
+        default=60,
+        gt=0,
+        description="Seconds that a client may leave the stream unread before it is cut and its slot freed.",
+    )
+
+    max_upload_bytes: int = Field(
+        default=128 * MIB, ge=1, description="Largest audio file, in bytes: ten minutes of 48 kHz stereo WAV fit."
+    )
+    max_audio_s: float = Field(default=600, gt=0, description="Longest audio, in seconds.")
+    max_points: int = Field(
+        default=AnimateOptions.MAX_POINTS,
+        ge=1,
+        description="Most surface points of one frame, `native` resolution included.",
+    )
+    max_fps: float = Field(default=120, ge=1, le=120, description="Highest frame rate.")
+    max_frame_points: int = Field(
+        default=100_000_000,
+        ge=1,
+        description="Largest product of frames times points of one animation.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_variables(cls, values: Any) -> Any:
+        known = {PREFIX + name.upper() for name in cls.model_fields}
+        for name in sorted(os.environ):
+            if name.upper().startswith(PREFIX) and name.upper() not in known:
+                near = get_close_matches(name.upper(), known) or sorted(known)
+                raise ValueError(f"unknown setting {name} in the environment; did you mean {', '.join(near)}? Unset it")
+        return values

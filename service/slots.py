@@ -1,0 +1,62 @@
+"""Slots: how many animations run at once, and how many may wait."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from anyio import CancelScope, Semaphore, create_task_group
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
+
+from models.errors import Busy
+
+RETRY_AFTER_S = 5.0
+
+
+class Slots:
+    """`concurrency` animations run, `queue` more wait in order of arrival, the next is refused."""
+
+    def __init__(self, concurrency: int, queue: int) -> None:
+        self._free = Semaphore(concurrency)
+        self._queue = queue
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return self._free.statistics().tasks_waiting
+
+    @asynccontextmanager
+    async def hold(self, receive: Receive) -> AsyncIterator[None]:
+        """Wait for a slot, hold it, free it. `receive` is the ASGI channel of a request whose body has been read.
+
+        Raises Busy when the queue is full, ClientDisconnect when the client leaves while it waits.
+        """
+        if self._free.value == 0 and self.waiting >= self._queue:
+            raise Busy(
+                f"every slot is taken and {self.waiting} requests wait; try again later", retry_after_s=RETRY_AFTER_S
+            )
+        await self._wait(receive)
+        try:
+            yield
+        finally:
+            self._free.release()
+
+    async def _wait(self, receive: Receive) -> None:
+        acquired = False
+        async with create_task_group() as group:
+            group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope)
+            await self._free.acquire()
+            acquired = True
+            group.cancel_scope.cancel()
+        if not acquired:
+            raise ClientDisconnect
+
+
+async def _cancel_on_disconnect(receive: Receive, scope: CancelScope) -> None:
+    await disconnect(receive)
+    scope.cancel()
+
+
+async def disconnect(receive: Receive) -> None:
+    """Return when the client of a request whose body has been read has left."""
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,162 @@
+"""A service over a fake engine: a small head, cheap frames, and every way to misbehave."""
+
+import io
+import math
+import threading
+import time
+import wave
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from models.core import AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
+from models.errors import UnknownName
+
+if TYPE_CHECKING:  # tests of models and training do without the service
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from service.settings import Settings
+
+WAIT_S = 20.0
+"""How long a test waits for what must happen; only a failure waits that long."""
+
+
+def grid_mesh(rows: int = 7, columns: int = 7) -> Mesh:
+    """A flat patch of rows × columns vertices, one uv each."""
+    v, u = np.mgrid[0 : 1 : rows * 1j, 0 : 1 : columns * 1j].reshape(2, -1).astype(np.float32)
+    corner = (np.arange(rows - 1)[:, None] * columns + np.arange(columns - 1)).reshape(-1, 1)
+    quads = corner + np.array([0, 1, columns + 1, columns])
+    faces = np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]).astype(np.int32)
+    return Mesh(
+        vertices=np.stack([u, v, np.zeros_like(u)], axis=1) * np.float32(0.1),
+        faces=faces,
+        uvs=np.stack([u, v], axis=1),
+        uv_faces=faces,
+    )
+
+
+@dataclass(frozen=True)
+class FakeTemplate:
+    id: str
+    mesh: Mesh
+    licence: str = "CC0-1.0"
+    regions: Mapping[str, int] = field(default_factory=lambda: {"lips": 9, "eyes": 4, "upper_face": 14})
+
+
+class FakeEngine:
+    """models.engine.Engine, made to misbehave.
+
+    It raises `failure` at the frame `fail_at`; at the frame `hold_at` it sets `held` and waits for `gate`.
+    """
+
+    def __init__(self) -> None:
+        self.mesh = grid_mesh()
+        self.fail_at: int | None = None
+        self.failure: Exception = RuntimeError("a secret of the engine")
+        self.hold_at: int | None = None
+        self.held = threading.Event()
+        self.gate = threading.Event()
+        self.warm = threading.Event()
+        self.warm.set()
+        self.calls: list[tuple[Waveform, AnimateOptions]] = []
+        self.made = 0
+        self.closed = threading.Event()
+
+    @property
+    def templates(self) -> Mapping[str, FakeTemplate]:
+        return {"default": FakeTemplate("default", self.mesh)}
+
+    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+        if template not in self.templates:
+            raise UnknownName("template", template, self.templates)
+        if options.style not in ("neutral", "calm"):
+            raise UnknownName("style", options.style, ["neutral", "calm"])
+        self.calls.append((waveform, options))
+        count = frame_count(waveform.duration_s, options.fps)
+        return Clip(
+            mesh=self.mesh,
+            fps=options.fps,
+            frame_count=count,
+            seed=options.seed,
+            engine=options.engine,
+            checkpoints={"mmtalker": "0" * 64},
+            frames=self._frames(count, options),
+        )
+
+    def _frames(self, count: int, options: AnimateOptions) -> Iterator[Frame]:
+        try:
+            for index in range(count):
+                if index == self.hold_at:
+                    self.held.set()
+                    assert self.gate.wait(WAIT_S)
+                if index == self.fail_at:
+                    raise self.failure
+                offset = np.float32(0.001 * options.intensity * math.sin(index))
+                self.made += 1
+                yield Frame(index, index / options.fps, self.mesh.vertices + offset)
+        finally:
+            self.closed.set()
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "engines": ["mmtalker"],
+            "checkpoints": {"mmtalker": "0" * 64},
+            "device": "cpu",
+            "providers": ["CPUExecutionProvider"],
+        }
+
+    def warm_up(self) -> None:
+        assert self.warm.wait(WAIT_S)
+
+
+def wav(seconds: float = 0.2, rate_hz: int = 16_000) -> bytes:
+    """A quiet tone as a WAV file."""
+    samples = (3000 * np.sin(np.arange(round(seconds * rate_hz)) * 0.1)).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as out:
+        out.setnchannels(1)
+        out.setsampwidth(2)
+        out.setframerate(rate_hz)
+        out.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+def wait_until(condition: Any) -> None:
+    """Return once `condition()` holds."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def settings() -> "Settings":
+    from service.settings import Settings
+
+    return Settings(port=0, concurrency=1, queue=1, log_level="warning")
+
+
+@pytest.fixture
+def app(settings: "Settings", engine: FakeEngine) -> "FastAPI":
+    from service.app import create_app
+
+    return create_app(settings, engine)
+
+
+@pytest.fixture
+def client(app: "FastAPI") -> Iterator["TestClient"]:
+    """A client of a service that is ready; a failure is a response, as it is for a real client."""
+    from fastapi.testclient import TestClient
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client

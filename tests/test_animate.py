@@ -1,0 +1,298 @@
+"""POST /animate: what is accepted, what is refused, and in which words."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import FakeEngine, wait_until, wav
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.encoders import ENCODERS
+from service.settings import Settings
+
+BOUNDARY = "cut-here"
+
+
+def post(client: TestClient, *, audio: Any = None, headers: dict[str, str] | None = None, **fields: str) -> Any:
+    upload = ("speech.wav", wav(), "audio/wav") if audio is None else audio
+    return client.post("/animate", data=fields, files={"audio": upload}, headers=headers)
+
+
+def parts(*fields: tuple[str, str | None, bytes]) -> dict[str, Any]:
+    """A multipart request as it is: (name, file name or None, content), in order."""
+    body = b"".join(
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"'.encode()
+        + (f'; filename="{file_name}"'.encode() if file_name is not None else b"")
+        + b"\r\n\r\n"
+        + content
+        + b"\r\n"
+        for name, file_name, content in fields
+    )
+    body += f"--{BOUNDARY}--\r\n".encode()
+    return {"content": body, "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
+
+
+AUDIO = ("audio", "speech.wav", wav())
+BROKEN = {"content": b"--x\r\nno part", "headers": {"Content-Type": "multipart/form-data; boundary=y"}}
+UNBOUNDED = {"content": b"", "headers": {"Content-Type": "multipart/form-data"}}
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_each_format_streams_with_its_own_media_type(client: TestClient, name: str) -> None:
+    response = post(client, format=name)
+    encoder = ENCODERS[name]
+    assert response.status_code == 200
+    assert response.headers["content-type"] == encoder.media_type
+    assert response.headers["content-disposition"] == f'attachment; filename="speech{encoder.extension}"'
+    assert response.content
+
+
+def test_response_tells_frames_rate_and_id(client: TestClient) -> None:
+    """0.2 s at 24 fps are ceil(4.8) = 5 frames."""
+    response = post(client, fps="24", headers={"X-Request-Id": "take-7"})
+    assert response.headers["x-talker-frames"] == "5"
+    assert response.headers["x-talker-fps"] == "24"
+    assert response.headers["x-request-id"] == "take-7"
+    assert response.headers["x-accel-buffering"] == "no"
+
+
+def test_defaults_are_the_contracts(client: TestClient, engine: FakeEngine) -> None:
+    response = post(client)
+    (_, options), *_ = engine.calls
+    assert (options.engine, options.style, options.resolution) == ("mmtalker", "neutral", None)
+    assert (options.fps, options.intensity, options.seed) == (30, 1, 0)
+    assert response.headers["content-type"] == "model/gltf-binary"
+
+
+def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) -> None:
+    response = post(
+        client,
+        engine="mmtalker",
+        template="default",
+        style="calm",
+        resolution="700",
+        fps="29.97",
+        intensity="0.5",
+        seed="9",
+        texture="none",
+        format="obj",
+    )
+    assert response.status_code == 200
+    (waveform, options), *_ = engine.calls
+    assert waveform.duration_s == pytest.approx(0.2)
+    assert (options.style, options.resolution, options.fps) == ("calm", 700, 29.97)
+    assert (options.intensity, options.seed) == (0.5, 9)
+
+
+def test_motion_style_overrides_style(client: TestClient, engine: FakeEngine) -> None:
+    assert post(client, style="neutral", motion_style="calm").status_code == 200
+    assert engine.calls[0][1].style == "calm"
+
+
+def test_the_same_request_gives_the_same_bytes(client: TestClient) -> None:
+    assert post(client, seed="3").content == post(client, seed="3").content
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "code", "field"),
+    [
+        ({"fps": "abc"}, 400, "malformed", "fps"),
+        ({"fps": ""}, 400, "malformed", "fps"),
+        ({"fps": "nan"}, 400, "not_finite", "fps"),
+        ({"fps": "inf"}, 400, "not_finite", "fps"),
+        ({"fps": "0"}, 422, "out_of_range", "fps"),
+        ({"fps": "-30"}, 422, "out_of_range", "fps"),
+        ({"fps": "120.5"}, 422, "out_of_range", "fps"),
+        ({"intensity": "very"}, 400, "malformed", "intensity"),
+        ({"intensity": "NaN"}, 400, "not_finite", "intensity"),
+        ({"intensity": "2.1"}, 422, "out_of_range", "intensity"),
+        ({"intensity": "-0.1"}, 422, "out_of_range", "intensity"),
+        ({"seed": "1.5"}, 400, "malformed", "seed"),
+        ({"seed": "lucky"}, 400, "malformed", "seed"),
+        ({"seed": "-1"}, 422, "out_of_range", "seed"),
+        ({"seed": str(2**63)}, 422, "out_of_range", "seed"),
+        ({"seed": "9" * 5000}, 400, "malformed", "seed"),
+        ({"resolution": "high"}, 400, "malformed", "resolution"),
+        ({"resolution": "700.5"}, 400, "malformed", "resolution"),
+        ({"resolution": "3"}, 422, "out_of_range", "resolution"),
+        ({"resolution": "100001"}, 422, "out_of_range", "resolution"),
+        ({"texture": "large"}, 400, "malformed", "texture"),
+        ({"texture": "1024"}, 422, "impossible_combination", "texture"),
+        ({"wrinkle_style": "calm"}, 422, "impossible_combination", "wrinkle_style"),
+        ({"engine": "textalker"}, 404, "unknown_engine", "engine"),
+        ({"template": "nobody"}, 404, "unknown_template", "template"),
+        ({"template": "../../etc/passwd"}, 404, "unknown_template", "template"),
+        ({"style": "clam"}, 404, "unknown_style", "style"),
+        ({"style": ""}, 404, "unknown_style", "style"),
+        ({"motion_style": "clam"}, 404, "unknown_style", "motion_style"),
+        ({"motion_style": ""}, 404, "unknown_style", "motion_style"),
+        ({"format": "fbx"}, 415, "unsupported_media", "format"),
+        ({"stile": "calm"}, 400, "malformed", "stile"),
+        ({"template_file": "x"}, 400, "malformed", "template_file"),
+    ],
+)
+def test_bad_fields_are_refused(
+    client: TestClient, engine: FakeEngine, fields: dict[str, str], status: int, code: str, field: str
+) -> None:
+    response = post(client, **fields)
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["field"]) == (status, code, field)
+    assert engine.made == 0
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "code", "field"),
+    [
+        (parts(), 400, "malformed", "audio"),
+        (parts(("audio", None, b"la la la")), 400, "malformed", "audio"),
+        (parts(AUDIO, AUDIO), 400, "malformed", "audio"),
+        (parts(AUDIO, ("fps", None, b"30"), ("fps", None, b"30")), 400, "malformed", "fps"),
+        (parts(AUDIO, ("fps", "fps.txt", b"30")), 400, "malformed", "fps"),
+        (parts(AUDIO, ("template_file", "head.obj", b"v 0 0 0")), 400, "malformed", "template_file"),
+        (parts(("audio", "speech.wav", b"")), 415, "empty_audio", "audio"),
+        (parts(("audio", "speech.wav", b"not a sound")), 415, "not_audio", "audio"),
+        (parts(AUDIO, ("style", None, b"x" * 20_000)), 400, "malformed", None),
+        (parts(AUDIO, *[(f"f{i}", None, b"") for i in range(100)]), 400, "malformed", None),
+        (parts(*[(f"f{i}", "f", b"") for i in range(100)]), 400, "malformed", None),
+        (BROKEN, 400, "malformed", None),
+        (UNBOUNDED, 400, "malformed", None),
+        ({"json": {"audio": "aGk="}}, 415, "unsupported_media", None),
+        ({"content": wav(), "headers": {"Content-Type": "audio/wav"}}, 415, "unsupported_media", None),
+        ({}, 415, "unsupported_media", None),
+        (parts(AUDIO) | {"params": {"fps": "30"}}, 400, "malformed", "fps"),
+    ],
+)
+def test_bad_bodies_are_refused(
+    client: TestClient, engine: FakeEngine, request_: dict[str, Any], status: int, code: str, field: str | None
+) -> None:
+    response = client.post("/animate", **request_)
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["field"]) == (status, code, field), problem
+    assert not engine.calls
+
+
+def test_an_unknown_name_comes_with_the_known_ones(client: TestClient) -> None:
+    assert post(client, engine="textalker").json()["known"] == ["mmtalker"]
+    assert post(client, template="nobody").json()["known"] == ["default"]
+    assert post(client, style="clam").json()["known"] == ["calm", "neutral"]
+    assert "known" not in post(client, fps="0").json()
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        ("*/*", "model/gltf-binary"),
+        ("", "model/gltf-binary"),
+        ("text/html, */*;q=0.8", "model/gltf-binary"),
+        ("application/zip", "application/zip"),
+        ("model/*", "model/gltf-binary"),
+        ("model/gltf-binary;q=0.2, application/x-talker-frames;q=0.9", "application/x-talker-frames"),
+        ("*/*;q=0.1, application/zip ; q=0.5", "application/zip"),
+        ("*/*, model/gltf-binary;q=0", "application/zip"),
+        ("MODEL/GLTF-BINARY", "model/gltf-binary"),
+    ],
+)
+def test_accept_chooses_the_format(client: TestClient, accept: str, media_type: str) -> None:
+    assert post(client, headers={"Accept": accept}).headers["content-type"] == media_type
+
+
+@pytest.mark.parametrize(
+    ("accept", "status", "code"),
+    [
+        ("text/html", 406, "not_acceptable"),
+        ("*/*;q=0", 406, "not_acceptable"),
+        ("model/gltf-binary;q=0, model/*;q=0", 406, "not_acceptable"),
+        ("*/*;q=lots", 400, "malformed"),
+        ("*/*;q=2", 400, "malformed"),
+        ("*/*;q=nan", 400, "malformed"),
+    ],
+)
+def test_an_accept_that_cannot_be_met_is_refused(client: TestClient, accept: str, status: int, code: str) -> None:
+    response = post(client, headers={"Accept": accept})
+    assert (response.status_code, response.json()["code"], response.json()["field"]) == (status, code, "Accept")
+
+
+def test_the_field_format_beats_accept(client: TestClient) -> None:
+    assert post(client, format="obj", headers={"Accept": "text/html"}).headers["content-type"] == "application/zip"
+
+
+@pytest.mark.parametrize(
+    ("upload", "name"),
+    [
+        ("My voice (2).wav", 'filename="My_voice_2.glb"'),
+        ("..\\..\\boot.ini", 'filename="boot.glb"'),
+        ("/etc/../passwd", 'filename="passwd.glb"'),
+        ("...", 'filename="talker.glb"'),
+        ('a"; filename="b.wav', 'filename="a_22_filename_22b.glb"'),
+        ("语音.wav", "filename*=utf-8''%E8%AF%AD%E9%9F%B3.glb"),
+        ("x" * 300 + ".wav", f'filename="{"x" * 80}.glb"'),
+    ],
+)
+def test_the_file_is_named_after_the_upload_safely(client: TestClient, upload: str, name: str) -> None:
+    response = post(client, audio=(upload, wav()))
+    assert response.headers["content-disposition"] == f"attachment; {name}"
+
+
+@pytest.fixture
+def small(engine: FakeEngine) -> Iterator[TestClient]:
+    """A service of small limits: 100 kB, 2 s, 1000 points, 60 fps, 49 points x 40 frames."""
+    limits = Settings(max_upload_bytes=100_000, max_audio_s=2, max_points=1000, max_fps=60, max_frame_points=49 * 40)
+    with TestClient(create_app(limits, engine)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fields", "field", "number", "limit"),
+    [
+        (3.2, {}, "audio", "102", "100"),
+        (2.5, {}, "audio", "audio of 2.", "2 s"),
+        (0.2, {"resolution": "1001"}, "resolution", "1001", "1000"),
+        (0.2, {"fps": "61"}, "fps", "61", "60"),
+        (1.4, {"fps": "30"}, "resolution", "2,058", "1,960"),
+    ],
+)
+def test_a_limit_is_named_with_the_number(
+    small: TestClient, seconds: float, fields: dict[str, str], field: str, number: str, limit: str
+) -> None:
+    response = post(small, audio=("a.wav", wav(seconds)), **fields)
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["field"]) == (413, "too_large", field)
+    assert number in problem["detail"]
+    assert limit in problem["detail"]
+
+
+def test_what_is_within_the_limits_passes(small: TestClient) -> None:
+    assert post(small, audio=("a.wav", wav(1.0)), fps="40", resolution="1000").status_code == 200
+
+
+def test_a_head_of_too_many_points_is_refused_at_native(engine: FakeEngine) -> None:
+    with TestClient(create_app(Settings(max_points=40), engine)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        response = post(client)
+    assert (response.status_code, response.json()["field"]) == (413, "resolution")
+    assert "49" in response.json()["detail"]
+
+
+def test_a_declared_length_over_the_limit_is_refused_unread(small: TestClient) -> None:
+    """The body itself is empty: only its declared length can have been looked at."""
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", "Content-Length": "5000000"}
+    response = small.post("/animate", content=b"", headers=headers)
+    assert response.status_code == 413
+    assert "5,000,000" in response.json()["detail"]
+
+
+def test_the_engine_is_called_off_the_event_loop(app: FastAPI, client: TestClient, engine: FakeEngine) -> None:
+    """While an animation waits for its frames, the process answers."""
+    engine.hold_at = 0
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(post(client)))
+    thread.start()
+    wait_until(engine.held.is_set)
+    assert client.get("/health/live").status_code == 200
+    engine.gate.set()
+    thread.join()
+    assert answers[0].status_code == 200

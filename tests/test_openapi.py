@@ -1,0 +1,104 @@
+"""openapi.yaml and the running app, held to each other in both directions."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import yaml
+from conftest import FakeEngine, wav
+from fastapi import FastAPI
+from hypothesis import HealthCheck
+from hypothesis import settings as budget
+from openapi_spec_validator import validate
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from service.app import create_app
+from service.contract import REASONS
+from service.encoders import ENCODERS
+from service.openapi import render_contract
+from service.problems import MEDIA_TYPE, STATUSES
+from service.schemas import AnimateForm
+from service.settings import Settings
+
+FILE = Path(__file__).parent.parent / "openapi.yaml"
+
+
+def warm_app() -> FastAPI:
+    """The service, ready without a lifespan."""
+    engine = FakeEngine()
+    app = create_app(Settings(), engine)
+    app.state.runtime.warm_engine = engine
+    return app
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", warm_app())
+
+
+@pytest.fixture(scope="module")
+def contract() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    return document
+
+
+def test_file_and_app_are_the_same_contract(app: FastAPI, contract: dict[str, Any]) -> None:
+    assert app.openapi() == contract, "write the file anew: python -m service.openapi > openapi.yaml"
+
+
+def test_the_command_writes_the_file() -> None:
+    assert render_contract() == FILE.read_text(encoding="utf-8")
+
+
+def test_the_contract_is_valid_openapi(contract: dict[str, Any]) -> None:
+    validate(contract)
+
+
+def test_every_route_is_in_the_contract_and_nothing_else(client: Any, contract: dict[str, Any]) -> None:
+    assert set(contract["paths"]) == {
+        "/animate",
+        "/templates",
+        "/templates/{id}",
+        "/templates/{id}/mesh.glb",
+        "/info",
+        "/health/live",
+        "/health/ready",
+    }
+    for path, operations in contract["paths"].items():
+        for method in operations:
+            response = client.request(method.upper(), path.replace("{id}", "default"))
+            assert response.status_code not in (404, 405), (method, path)
+
+
+def test_every_refusal_is_declared_as_a_problem(contract: dict[str, Any]) -> None:
+    """Each status of the table is one that /animate may answer with, and each route's refusals are problems."""
+    assert {int(status) for status in contract["paths"]["/animate"]["post"]["responses"]} == {200, *STATUSES.values()}
+    for operation in (operation for path in contract["paths"].values() for operation in path.values()):
+        for status, response in operation["responses"].items():
+            if status != "200":
+                name = response["$ref"].rpartition("/")[2]
+                assert name == REASONS[int(status)][0]
+                assert list(contract["components"]["responses"][name]["content"]) == [MEDIA_TYPE]
+
+
+def test_every_field_of_the_form_is_explained(contract: dict[str, Any]) -> None:
+    """In words; and those that may be left out show a default or say what they override."""
+    form = contract["components"]["schemas"]["AnimateForm"]
+    assert list(form["properties"]) == list(AnimateForm.model_fields)
+    assert form["required"] == ["audio"]
+    assert form["additionalProperties"] is False
+    for name, field in form["properties"].items():
+        assert field["description"]
+        assert "default" in field or "overriding" in field["description"] or name == "audio"
+    assert form["properties"]["format"]["enum"] == list(ENCODERS)
+
+
+@schema.parametrize()
+@budget(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_no_request_is_answered_off_the_contract(case: schemathesis.Case) -> None:
+    """No failure, no status, header, media type or body that is not declared; what breaks the schema is refused.
+
+    Where the schema asks for a file it gets speech; well-formed fields may still be refused, such as an unknown style.
+    """
+    if isinstance(case.body, dict) and isinstance(case.body.get("audio"), str | bytes):
+        case.body["audio"] = wav()
+    case.call_and_validate(excluded_checks=[positive_data_acceptance])

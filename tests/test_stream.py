@@ -1,0 +1,233 @@
+"""The stream, on a real server and a raw socket: what a client sees when things end early."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from select import select
+
+import anyio
+import numpy as np
+import pytest
+from conftest import WAIT_S, FakeEngine, wait_until, wav
+from fastapi import FastAPI
+from starlette.types import Message
+
+from models.core import AnimateOptions, Waveform
+from models.errors import TalkerError
+from service.app import create_app
+from service.encoders import ENCODERS
+from service.server import Server
+from service.settings import Settings
+from service.stream import ClipStream, attachment
+
+BOUNDARY = "cut-here"
+Connect = Callable[[], socket.socket]
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[Connect]:
+    """A real server for `app`, ready; yields what opens a connection to it."""
+    server = Server(app)
+    listener = socket.create_server(("127.0.0.1", 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        wait_until(lambda: app.state.runtime.warm_engine is not None)
+        yield lambda: socket.create_connection(listener.getsockname(), timeout=WAIT_S)
+    finally:
+        server.should_exit = True
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def connect(app: FastAPI) -> Iterator[Connect]:
+    with serving(app) as connect:
+        yield connect
+
+
+def request(**fields: str) -> bytes:
+    """POST /animate as it goes over the wire."""
+    body = b"".join(
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    )
+    body += f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'.encode()
+    body += wav(1.0) + f"\r\n--{BOUNDARY}--\r\n".encode()
+    head = (
+        "POST /animate HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def read_all(connection: socket.socket) -> bytes:
+    received = bytearray()
+    with suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            received += data
+    return bytes(received)
+
+
+def body_of(answer: bytes) -> dict[str, str]:
+    return json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+def test_a_stream_is_chunked_and_complete(connect: Connect, engine: FakeEngine) -> None:
+    with connect() as connection:
+        connection.sendall(request(format="npz-stream"))
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"transfer-encoding: chunked" in answer
+    assert answer.endswith(b"0\r\n\r\n")
+    assert engine.made == 30
+    assert engine.closed.is_set()
+
+
+def test_frames_leave_as_they_are_made(connect: Connect, engine: FakeEngine) -> None:
+    """The first bytes arrive while the engine is held at a later frame."""
+    engine.hold_at = 3
+    with connect() as connection:
+        connection.sendall(request(format="npz-stream"))
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert engine.made <= 3
+        engine.gate.set()
+        assert read_all(connection).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("a secret"), TalkerError("a secret"), OSError("a secret")])
+def test_a_failure_in_the_stream_cuts_it(connect: Connect, engine: FakeEngine, failure: Exception) -> None:
+    """No last chunk, and nothing that tells of the inside: the client cannot take it for a whole file."""
+    engine.fail_at, engine.failure = 20, failure
+    with connect() as connection:
+        connection.sendall(request(format="npz-stream"))
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
+    assert b"secret" not in answer
+    assert engine.closed.is_set()
+
+
+def test_a_failure_before_the_first_byte_is_a_plain_500(connect: Connect, engine: FakeEngine) -> None:
+    """`glb` needs the whole clip: a failure at its last frame is still told."""
+    engine.fail_at = 29
+    with connect() as connection:
+        connection.sendall(request(format="glb"))
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 500")
+    assert body_of(answer)["code"] == "internal"
+    assert b"secret" not in answer
+    assert engine.closed.is_set()
+
+
+@pytest.mark.parametrize("format_", ["npz-stream", "glb"])
+def test_a_client_that_leaves_frees_the_engine(connect: Connect, engine: FakeEngine, format_: str) -> None:
+    """Held at frame 5 until the client has gone, the engine does not run on to frame 30; nor is the slot lost."""
+    engine.hold_at = 5
+    with connect() as connection:
+        connection.sendall(request(format=format_))
+        wait_until(engine.held.is_set)
+    assert probe(connect)  # the loop has seen the client go by the time it answers the next
+    engine.gate.set()
+    assert engine.closed.wait(WAIT_S)
+    assert engine.made < 30
+    with connect() as connection:
+        connection.sendall(request())
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_full_queue_is_busy(app: FastAPI, connect: Connect, engine: FakeEngine) -> None:
+    """One runs, one waits, the third is told when to come back; the first two are served."""
+    engine.hold_at = 0
+    with connect() as first, connect() as second, connect() as third:
+        first.sendall(request())
+        wait_until(engine.held.is_set)
+        second.sendall(request())
+        wait_until(lambda: app.state.runtime.slots.waiting == 1)
+        third.sendall(request())
+        answer = read_all(third)
+        engine.gate.set()
+        assert read_all(first).startswith(b"HTTP/1.1 200")
+        assert read_all(second).startswith(b"HTTP/1.1 200")
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"\r\nretry-after: 5\r\n" in answer
+    assert body_of(answer)["code"] == "busy"
+
+
+def test_a_client_that_leaves_the_queue_gives_its_place_up(app: FastAPI, connect: Connect, engine: FakeEngine) -> None:
+    engine.hold_at = 0
+    with connect() as first, connect() as last:
+        first.sendall(request())
+        wait_until(engine.held.is_set)
+        with connect() as second:
+            second.sendall(request())
+            wait_until(lambda: app.state.runtime.slots.waiting == 1)
+        wait_until(lambda: app.state.runtime.slots.waiting == 0)
+        last.sendall(request())
+        wait_until(lambda: app.state.runtime.slots.waiting == 1)
+        engine.gate.set()
+        assert read_all(last).startswith(b"HTTP/1.1 200")
+    assert len(engine.calls) == 2
+
+
+def test_a_body_of_no_declared_length_is_counted_while_it_is_read(engine: FakeEngine) -> None:
+    """A chunked body without end is refused long before the client tires of sending it."""
+    head = (
+        "POST /animate HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n"
+    ).encode()
+    part = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="audio"; filename="a.wav"\r\n\r\n'.encode()
+    with serving(create_app(Settings(max_upload_bytes=1000), engine)) as connect, connect() as connection:
+        connection.sendall(head + chunk(part))
+        sent = 0
+        while not select([connection], [], [], 0)[0]:
+            assert sent < 200_000_000
+            connection.sendall(chunk(bytes(64 * 1024)))
+            sent += 64 * 1024
+        assert connection.recv(65536).startswith(b"HTTP/1.1 413")
+
+
+def test_a_stopping_server_frees_the_engine(engine: FakeEngine) -> None:
+    """With no time to drain, the stream is cut and the engine stops at the next frame."""
+    engine.hold_at = 5
+    with serving(create_app(Settings(drain_s=0), engine)) as connect:
+        connection = connect()
+        connection.sendall(request(format="glb"))
+        wait_until(engine.held.is_set)
+        threading.Timer(0.5, engine.gate.set).start()
+    assert not read_all(connection).endswith(b"0\r\n\r\n")
+    connection.close()
+    assert engine.closed.wait(WAIT_S)
+    assert engine.made < 30
+
+
+def test_a_client_that_does_not_read_is_cut(engine: FakeEngine) -> None:
+    """A chunk that stays unread longer than `stall_s` ends the stream, and the engine is free."""
+    clip = engine.animate(Waveform(np.zeros(16_000, np.float32)), AnimateOptions())
+    response = ClipStream(clip, ENCODERS["npz-stream"](), upload_name="a.wav", stall_s=0.01)
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            await anyio.sleep_forever()
+
+    with pytest.raises(TimeoutError):
+        anyio.run(response, {"type": "http"}, anyio.sleep_forever, send)
+    assert next(clip.frames, None) is None
+    assert engine.made < 30
+
+
+def test_the_name_of_a_file_holds_nothing_of_a_header() -> None:
+    assert attachment('a"\r\nSet-Cookie: b=c; x.wav', ".glb") == 'attachment; filename="a_Set-Cookie_b_c_x.glb"'
+
+
+def probe(connect: Connect) -> bool:
+    """Whether the process answers."""
+    with connect() as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+        return read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def chunk(data: bytes) -> bytes:
+    return f"{len(data):x}\r\n".encode() + data + b"\r\n"
