@@ -6,7 +6,7 @@ seconds. Space is glTF's: +Y up, +Z forward, right-handed.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -30,10 +30,13 @@ class Waveform:
     def __post_init__(self) -> None:
         if self.samples.ndim != 1 or self.samples.dtype != np.float32:
             raise MalformedInput(
-                f"samples of shape {self.samples.shape} and type {self.samples.dtype}; wanted (n,) float32", field="audio"
+                f"samples of shape {self.samples.shape} and type {self.samples.dtype}; wanted (n,) float32",
+                field="audio",
             )
         if not np.isfinite(self.samples).all():
-            raise MalformedInput("the audio holds samples that are not finite (NaN or infinity)", field="audio", code="not_finite")
+            raise MalformedInput(
+                "the audio holds samples that are not finite (NaN or infinity)", field="audio", code="not_finite"
+            )
         if self.samples.size and np.abs(self.samples).max() > 1:
             raise MalformedInput("samples outside -1..1; scale the audio down", field="audio")
 

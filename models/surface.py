@@ -1,0 +1,61 @@
+"""Triangle meshes as graphs: boundaries, neighbours, pieces, distances along edges."""
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.sparse.csgraph import connected_components, dijkstra
+
+Faces = Int[np.ndarray, "faces 3"]
+
+
+def boundary_mask(faces: Faces, count: int) -> Bool[np.ndarray, " vertices"]:
+    """Which vertices lie on an edge of one triangle only."""
+    mask = np.zeros(count, bool)
+    mask[boundary_edges(faces).ravel()] = True
+    return mask
+
+
+def boundary_edges(faces: Faces) -> Int[np.ndarray, "edges 2"]:
+    """Edges of one triangle only, directed as that triangle is."""
+    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    _, index, counts = np.unique(np.sort(directed, 1), axis=0, return_index=True, return_counts=True)
+    return directed[np.sort(index[counts == 1])]
+
+
+def boundary_loops(faces: Faces) -> list[Int[np.ndarray, " loop"]]:
+    """Boundary vertices in order, one closed loop each, longest first."""
+    successor = dict(boundary_edges(faces).tolist())
+    loops = []
+    while successor:
+        start = next(iter(successor))
+        loop, vertex = [start], successor.pop(start)
+        while vertex != start:
+            loop.append(vertex)
+            vertex = successor.pop(vertex)
+        loops.append(np.array(loop))
+    return sorted(loops, key=len, reverse=True)
+
+
+def vertex_neighbours(faces: Faces, count: int) -> csr_matrix:
+    """(vertices, vertices) adjacency of 0 and 1, without the diagonal."""
+    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    pairs = np.concatenate([pairs, pairs[:, ::-1]])
+    adjacency = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (count, count)).tocsr()
+    adjacency.data[:] = 1
+    return adjacency
+
+
+def pieces(faces: Faces, count: int) -> Int[np.ndarray, " vertices"]:
+    """Number of the connected piece that each vertex belongs to."""
+    return np.asarray(connected_components(vertex_neighbours(faces, count), directed=False)[1])
+
+
+def edge_distance(
+    vertices: Float[np.ndarray, "vertices 3"], faces: Faces, sources: Int[np.ndarray, " sources"]
+) -> Float[np.ndarray, " vertices"]:
+    """Distance along edges from the nearest of `sources` to every vertex; infinite where there is no path."""
+    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    lengths = np.linalg.norm(vertices[pairs[:, 0]] - vertices[pairs[:, 1]], axis=1)
+    pairs, first = np.unique(np.sort(pairs, 1), axis=0, return_index=True)
+    graph = coo_matrix((lengths[first], (pairs[:, 0], pairs[:, 1])), (len(vertices), len(vertices))).tocsr()
+    return np.asarray(dijkstra(graph, directed=False, indices=sources, min_only=True))

@@ -1,0 +1,133 @@
+"""Heads: the canonical one that carries the atlas, and templates, which are points on it with a place in space.
+
+Networks speak of the canonical head. A template says where its vertices lie on the atlas (anchors) and how an offset of
+the canonical surface turns and scales there (maps), so that motion follows any head's shape and size.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32
+from scipy.sparse import csr_matrix, diags
+
+from models.atlas import Anchors, Atlas
+from models.checkpoint import read_header, read_tensors
+from models.core import Mesh
+from models.lips import LipSeal
+from models.surface import vertex_neighbours
+
+REGIONS = ("lips", "eyes", "upper_face")
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """The canonical head: the atlas, the inner rim of the lips, how it seals, and the metrics' regions."""
+
+    atlas: Atlas
+    rim: Int32[np.ndarray, " rim"]
+    seal: LipSeal
+    regions: Mapping[str, Int32[np.ndarray, " members"]]
+    base_color_png: bytes
+    licence: str
+
+    @property
+    def rim_anchors(self) -> Anchors:
+        """The rim's vertices as anchors."""
+        face, weights = self.atlas.vertex_anchors
+        return Anchors(face[self.rim], weights[self.rim])
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """A head to animate.
+
+    anchors place each of the mesh's V vertices on the atlas; maps (V, 3, 3) take canonical offsets to this head's; seal
+    closes its lips; regions are indices of its vertices.
+    """
+
+    id: str
+    mesh: Mesh
+    anchors: Anchors
+    maps: Float32[np.ndarray, "vertices 3 3"]
+    seal: LipSeal
+    regions: Mapping[str, Int32[np.ndarray, " members"]]
+    licence: str
+
+    def place(
+        self, offsets: Float32[np.ndarray, "frames vertices 3"], intensity: float = 1.0
+    ) -> Float32[np.ndarray, "frames vertices 3"]:
+        """Vertices from canonical offsets: turned, scaled, and added to the head at rest. Zero offsets are the head."""
+        return np.asarray(self.mesh.vertices + np.float32(intensity) * np.einsum("vij,tvj->tvi", self.maps, offsets))
+
+
+def load_head(path: Path) -> Head:
+    """Read the canonical head that `python -m training head` wrote. CheckpointError if the file is not one."""
+    header = read_header(path)
+    tensors = {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
+    atlas = Atlas(*(tensors[name] for name in ("vertices", "faces", "uvs", "uv_faces", "chart")))
+    parts = (tensors["seal_values"], tensors["seal_columns"], tensors["seal_starts"])
+    field = csr_matrix(parts, shape=(len(atlas.vertices), len(tensors["gaps"])))
+    regions = {name: tensors[f"region_{name}"] for name in REGIONS}
+    seal = LipSeal(tensors["gaps"], field)
+    return Head(atlas, tensors["rim"], seal, regions, tensors["base_color_png"].tobytes(), header.licence)
+
+
+def head_tensors(head: Head) -> dict[str, Any]:
+    """What `load_head` reads, as arrays."""
+    field = head.seal.field
+    arrays = {name: getattr(head.atlas, name) for name in ("vertices", "faces", "uvs", "uv_faces", "chart")}
+    arrays |= {"rim": head.rim, "gaps": head.seal.gaps}
+    arrays |= {"seal_values": field.data, "seal_columns": field.indices, "seal_starts": field.indptr}
+    arrays |= {f"region_{name}": members for name, members in head.regions.items()}
+    return arrays | {"base_color_png": np.frombuffer(head.base_color_png, np.uint8)}
+
+
+def default_template(head: Head) -> Template:
+    """The canonical head itself: every vertex is its own anchor, every map the identity."""
+    atlas = head.atlas
+    mesh = Mesh(atlas.vertices, atlas.faces, atlas.uvs, atlas.uv_faces, head.base_color_png)
+    maps = np.tile(np.eye(3, dtype=np.float32), (len(atlas.vertices), 1, 1))
+    return Template("default", mesh, atlas.vertex_anchors, maps, head.seal, head.regions, head.licence)
+
+
+def template_of_identity(head: Head, vertices: Float32[np.ndarray, "vertices 3"], name: str) -> Template:
+    """Another head on the canonical topology: its maps turn and scale offsets as its surface is turned and scaled."""
+    own = default_template(head)
+    mesh = replace(own.mesh, vertices=vertices.astype(np.float32))
+    return replace(own, id=name, mesh=mesh, maps=similarity_maps(head.atlas, vertices))
+
+
+def similarity_maps(
+    atlas: Atlas, vertices: Float32[np.ndarray, "vertices 3"], rounds: int = 60
+) -> Float32[np.ndarray, "vertices 3 3"]:
+    """Per vertex the rotation and scale that take the canonical surface to another with the same faces.
+
+    Each face's deformation is averaged onto its vertices by area, smoothed over the surface, so that both lips turn
+    alike, and reduced to its nearest similarity.
+    """
+    faces = atlas.faces
+    before, after = (_face_frames(points[faces]) for points in (atlas.vertices.astype(np.float64), vertices))
+    gradients = after @ np.linalg.inv(before)
+    area = np.abs(np.linalg.det(before)) ** (2 / 3)
+    rows, columns = faces.ravel(), np.repeat(np.arange(len(faces)), 3)
+    spread = csr_matrix((area[columns], (rows, columns)), shape=(len(vertices), len(faces)))
+    maps = (spread @ gradients.reshape(len(faces), 9)) / (spread @ np.ones(len(faces)))[:, None]
+    adjacency = vertex_neighbours(faces, len(vertices)) + diags(np.ones(len(vertices)))
+    average = diags(1 / (adjacency @ np.ones(len(vertices)))) @ adjacency
+    for _ in range(rounds):
+        maps = average @ maps
+    left, stretch, right = np.linalg.svd(maps.reshape(-1, 3, 3))
+    flip = np.sign(np.linalg.det(left @ right))
+    left[:, :, 2] *= flip[:, None]
+    return np.asarray(left @ right * stretch.mean(1)[:, None, None], dtype=np.float32)
+
+
+def _face_frames(corners: np.ndarray) -> np.ndarray:
+    """Two edges and a normal as long as they are, as columns (F, 3, 3)."""
+    first, second = corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]
+    normal = np.cross(first, second)
+    normal /= np.sqrt(np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-18))
+    return np.stack([first, second, normal], 2)

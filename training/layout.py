@@ -1,0 +1,118 @@
+"""The atlas' layout: one square, the face in most of it, every other chart in a slot of its own.
+
+The skin's conformal chart gives the face a tenth of its area and the scalp the rest. Around the face a disc is enlarged
+as it is, which keeps angles; what lies outside is squeezed between the disc and the square's edge. Lips and eyelids are
+enlarged once more. Every map is smooth and monotone along the rays from its centre.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from models.parameterisation import lscm, magnify, mend_flips
+from models.surface import boundary_loops
+
+Plane = Float[np.ndarray, "vertices 2"]
+MARGIN = 0.004
+"""Empty space around every chart, for texture padding."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A rectangle of the square."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+    def place(self, plane: Plane) -> Plane:
+        """A chart, moved into the slot: as large as fits, in its middle, not distorted."""
+        low, size = plane.min(0), np.ptp(plane, axis=0)
+        room = np.array([self.width, self.height]) - 2 * MARGIN
+        scale = (room / size).min()
+        corner = np.array([self.left, self.bottom]) + MARGIN + (room - scale * size) / 2
+        return np.asarray(corner + scale * (plane - low))
+
+
+CHARTS = (
+    "skin",
+    "cavity",
+    "socket_right",
+    "socket_left",
+    "tongue",
+    "eye_right",
+    "eye_left",
+    "teeth_upper",
+    "teeth_lower",
+)
+STRIP = 0.16
+SLOTS = {
+    "skin": Slot(0.0, STRIP, 1.0, 1 - STRIP),
+    "cavity": Slot(0.0, 0.0, 0.2, STRIP),
+    "eye_right": Slot(0.2, 0.0, 0.15, STRIP),
+    "eye_left": Slot(0.35, 0.0, 0.15, STRIP),
+    "teeth_upper": Slot(0.5, STRIP / 2, 0.26, STRIP / 2),
+    "teeth_lower": Slot(0.5, 0.0, 0.26, STRIP / 2),
+    "tongue": Slot(0.76, 0.0, 0.1, STRIP),
+    "socket_right": Slot(0.86, 0.0, 0.07, STRIP),
+    "socket_left": Slot(0.93, 0.0, 0.07, STRIP),
+}
+
+
+def skin_chart(
+    vertices: Float[np.ndarray, "vertices 3"],
+    faces: Int[np.ndarray, "faces 3"],
+    pins: tuple[int, int],
+    face_centre: int,
+    slot: Slot,
+) -> Plane:
+    """The skin's chart in its slot: LSCM with the holes filled, then the face enlarged.
+
+    vertices: the skin with its mouth open, so that the slit becomes a hole with an inside; pins: the lowest and the
+    highest vertex of its middle line; face_centre: the vertex that becomes the disc's centre.
+    """
+    loops = boundary_loops(faces)
+    filled, closed = _fill(vertices, faces, loops[1:])
+    plane = lscm(filled, closed, pins, np.array([[0.5, 0.0], [0.5, 1.0]]))
+    plane = mend_flips(plane, closed)[: len(vertices)]
+    plane = _square(plane, loops[0], plane[face_centre], face_radius=0.2, share=0.8, slot=slot)
+    for loop in loops[1:]:
+        size = np.ptp(plane[loop], axis=0)
+        plane = magnify(plane, plane[loop].mean(0), np.array([1.2 * size[0], 1.2 * size[0]]), 1.2)
+    return mend_flips(plane, faces, floor=0.0)
+
+
+def _fill(
+    vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"], loops: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Close each loop with a fan around its mean."""
+    vertices, faces = [vertices], [faces]
+    for number, loop in enumerate(loops):
+        centre = len(vertices[0]) + number
+        faces.append(np.stack([np.roll(loop, -1), loop, np.full(len(loop), centre)], 1))
+        vertices.append(vertices[0][loop].mean(0, keepdims=True))
+    return np.concatenate(vertices), np.concatenate(faces)
+
+
+def _square(
+    plane: Plane, outline: Int[np.ndarray, " loop"], centre: np.ndarray, face_radius: float, share: float, slot: Slot
+) -> Plane:
+    """Enlarge the disc of `face_radius` around `centre` to `share` of the slot; squeeze the rest up to the slot's edge."""
+    away = plane - centre
+    angle, radius = np.arctan2(away[:, 1], away[:, 0]), np.linalg.norm(away, axis=1)
+    order = np.argsort(angle[outline])
+    reach = np.interp(angle, angle[outline][order], radius[outline][order], period=2 * np.pi)
+    half = np.array([slot.width, slot.height]) / 2 - MARGIN
+    superellipse = 6.0
+    cosine, sine = np.abs(np.cos(angle)) / half[0], np.abs(np.sin(angle)) / half[1]
+    edge = (cosine**superellipse + sine**superellipse) ** (-1 / superellipse)
+    scale = share * half.min() / face_radius
+    outer = np.clip((radius - face_radius) / np.maximum(reach - face_radius, 1e-9), 0, 1)
+    steep = scale * np.maximum(reach - face_radius, 1e-9) / (edge - scale * face_radius)
+    squeezed = scale * face_radius + (edge - scale * face_radius) * steep * outer / (1 + (steep - 1) * outer)
+    radius = np.where(radius < face_radius, scale * radius, squeezed)
+    middle = np.array([slot.left, slot.bottom]) + half + MARGIN
+    return np.asarray(middle + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1))
