@@ -1,0 +1,88 @@
+"""What an encoder is, and the fold that turns a clip into bytes."""
+
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from models.core import Clip, Frame
+from models.errors import TalkerError
+
+
+class FrameEncoder(Protocol):
+    """One format. An instance encodes one clip: `begin`, `frame` for each frame in order, `end`, and always `close`.
+
+    What the three yield, joined, is the file. Nothing that `begin` and `frame` yield makes a valid file without `end`.
+    """
+
+    name: ClassVar[str]
+    media_type: ClassVar[str]
+    extension: ClassVar[str]
+    """Of the file, dot included."""
+    needs_whole_clip: ClassVar[bool]
+    """True when no byte leaves before the last frame has come."""
+
+    def begin(self, clip: Clip) -> Iterator[bytes]:
+        """Yield what is known before the first frame. Leaves `clip.frames` alone."""
+        ...
+
+    def frame(self, frame: Frame) -> Iterator[bytes]:
+        """Yield what one more frame adds."""
+        ...
+
+    def end(self) -> Iterator[bytes]:
+        """Yield what makes the file complete."""
+        ...
+
+    def close(self) -> None:
+        """Free what is held outside memory; allowed at any moment, and more than once."""
+        return
+
+
+def encode(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
+    """Fold a clip into the bytes of one file.
+
+    Exhausting, closing or failing releases the encoder's temporary files and closes `clip.frames`; so does closing the
+    stream before its first byte was asked for. Raises what the frames raise, and TalkerError when they are not the
+    frames that the clip announced: the file is cut there, and never looks complete.
+    """
+    stream = _fold(clip, encoder)
+    next(stream)  # a generator that was never entered runs no clean-up when it is closed
+    return stream
+
+
+def _fold(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
+    with ExitStack() as held:
+        held.callback(getattr(clip.frames, "close", _nothing))
+        held.callback(encoder.close)
+        yield b""
+        yield from encoder.begin(clip)
+        count = 0
+        for frame in clip.frames:
+            _check(frame, count, clip)
+            yield from encoder.frame(frame)
+            count += 1
+        if count != clip.frame_count:
+            raise TalkerError(
+                f"{count} frames came; wanted the {clip.frame_count} that were announced; the engine stopped early"
+            )
+        yield from encoder.end()
+
+
+def _check(frame: Frame, index: int, clip: Clip) -> None:
+    """Refuse a frame that is out of order, of another mesh, or not finite: the engine is at fault."""
+    wanted = clip.mesh.vertices.shape
+    if frame.index != index or index >= clip.frame_count:
+        raise TalkerError(
+            f"frame {frame.index} came; wanted frame {index} of {clip.frame_count}; frames must come once and in order"
+        )
+    if frame.vertices.shape != wanted or not np.isfinite(frame.vertices).all():
+        raise TalkerError(
+            f"frame {index} holds vertices of shape {frame.vertices.shape} or values that are not finite; "
+            f"wanted {wanted}, finite; check the engine's checkpoint"
+        )
+
+
+def _nothing() -> None:
+    """Close a plain iterator, which holds nothing."""

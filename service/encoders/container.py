@@ -1,0 +1,92 @@
+"""The GLB container: accessors go in, the file's bytes come out."""
+
+import json
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from service.encoders.surface import Surface
+
+_COMPONENT = {np.dtype(np.float32): 5126, np.dtype(np.uint32): 5125, np.dtype(np.uint16): 5123}
+_KIND = {1: "SCALAR", 2: "VEC2", 3: "VEC3"}
+_ARRAY_BUFFER, _ELEMENT_ARRAY_BUFFER = 34962, 34963
+_ALIGNMENT = 4
+
+
+class GlbDocument:
+    """A glTF 2.0 document with one mesh at the origin and one buffer.
+
+    `root` is the JSON part, open for what a caller adds.
+    """
+
+    def __init__(self, extras: dict[str, Any]) -> None:
+        self.root: dict[str, Any] = {
+            "asset": {"version": "2.0", "generator": "Talker", "extras": extras},
+            "scene": 0,
+            "scenes": [{"nodes": [0]}],
+            "nodes": [{"name": "head", "mesh": 0}],
+            "accessors": [],
+            "bufferViews": [],
+        }
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def add_bytes(self, data: bytes, target: int | None = None) -> int:
+        """Append to the buffer; return the index of the buffer view."""
+        view = {"buffer": 0, "byteOffset": self._size, "byteLength": len(data)}
+        self.root["bufferViews"].append(view if target is None else view | {"target": target})
+        padding = bytes(-len(data) % _ALIGNMENT)
+        self._parts += [data, padding]
+        self._size += len(data) + len(padding)
+        return len(self.root["bufferViews"]) - 1
+
+    def add_accessor(self, array: np.ndarray, *, target: int | None = None, bounds: bool = False) -> int:
+        """Append an array (n,) or (n, width) of float32, uint16 or uint32; return the index of its accessor."""
+        rows = np.ascontiguousarray(array).reshape(len(array), -1)
+        accessor = {
+            "bufferView": self.add_bytes(rows.tobytes(), target),
+            "componentType": _COMPONENT[rows.dtype],
+            "count": len(rows),
+            "type": _KIND[rows.shape[1]],
+        }
+        if bounds:
+            accessor |= {"min": rows.min(axis=0).tolist(), "max": rows.max(axis=0).tolist()}
+        self.root["accessors"].append(accessor)
+        return len(self.root["accessors"]) - 1
+
+    def add_positions(self, positions: np.ndarray) -> int:
+        """Append positions, or the offsets of a morph target, (n, 3) float32: glTF wants their bounds."""
+        return self.add_accessor(positions, target=_ARRAY_BUFFER, bounds=True)
+
+    def add_mesh(self, surface: Surface, vertices: np.ndarray) -> dict[str, Any]:
+        """Make the mesh of one primitive and its material; return its JSON, open for morph targets."""
+        attributes = {
+            "POSITION": self.add_positions(vertices[surface.corners]),
+            "NORMAL": self.add_accessor(surface.normals(vertices), target=_ARRAY_BUFFER),
+            "TEXCOORD_0": self.add_accessor(surface.uvs, target=_ARRAY_BUFFER),
+        }
+        indices = self.add_accessor(surface.triangles.ravel(), target=_ELEMENT_ARRAY_BUFFER)
+        self._add_material(surface.mesh.base_color_png)
+        mesh = {"name": "head", "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
+        self.root["meshes"] = [mesh]
+        return mesh
+
+    def _add_material(self, base_color_png: bytes | None) -> None:
+        surface: dict[str, Any] = {"metallicFactor": 0, "roughnessFactor": 0.75}
+        if base_color_png is None:
+            surface["baseColorFactor"] = [0.8, 0.8, 0.8, 1]
+        else:
+            surface["baseColorTexture"] = {"index": 0}
+            self.root["textures"] = [{"source": 0}]
+            self.root["images"] = [{"mimeType": "image/png", "bufferView": self.add_bytes(base_color_png)}]
+        self.root["materials"] = [{"name": "skin", "pbrMetallicRoughness": surface}]
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the file: header, JSON chunk, then the binary chunk part by part."""
+        text = json.dumps(self.root | {"buffers": [{"byteLength": self._size}]}, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        header = struct.pack("<4sII", b"glTF", 2, 12 + 8 + len(text) + 8 + self._size)
+        yield header + struct.pack("<I4s", len(text), b"JSON") + text + struct.pack("<I4s", self._size, b"BIN\0")
+        yield from filter(None, self._parts)

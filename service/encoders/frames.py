@@ -1,0 +1,65 @@
+"""`npz-stream`: framed binary for programs. docs/formats.md has it byte by byte."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from models.core import Clip, Frame
+from service.encoders.base import FrameEncoder
+from service.frames_reader import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
+
+
+class FramesEncoder(FrameEncoder):
+    """Magic, header, the mesh's arrays, one chunk a frame as soon as it exists, and an end message."""
+
+    name = "npz-stream"
+    media_type = "application/x-talker-frames"
+    extension = ".frames"
+    needs_whole_clip = False
+
+    def begin(self, clip: Clip) -> Iterator[bytes]:
+        """Yield magic, header and the mesh."""
+        self._frame_count = clip.frame_count
+        arrays = {
+            "vertices": clip.mesh.vertices.astype("<f4"),
+            "faces": clip.mesh.faces.astype("<i4"),
+            "uvs": clip.mesh.uvs.astype("<f4"),
+            "uv_faces": clip.mesh.uv_faces.astype("<i4"),
+        }
+        yield MAGIC + _message(HEADER, _json(_header(clip, arrays)))
+        for array in arrays.values():
+            yield _message(ARRAY, array.tobytes())
+
+    def frame(self, frame: Frame) -> Iterator[bytes]:
+        """Yield a chunk of one frame: nothing waits."""
+        yield _message(CHUNK, RANGE.pack(frame.index, 1) + frame.vertices.astype("<f4").tobytes())
+
+    def end(self) -> Iterator[bytes]:
+        """Yield the end message, without which a reader takes the stream for cut."""
+        yield _message(END, _json({"status": "complete", "frames": self._frame_count}))
+
+
+def _header(clip: Clip, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    return {
+        "fps": clip.fps,
+        "frame_count": clip.frame_count,
+        "seed": clip.seed,
+        "engine": clip.engine,
+        "checkpoints": dict(clip.checkpoints),
+        "positions": {"dtype": "<f4", "shape": list(clip.mesh.vertices.shape)},
+        "arrays": [
+            {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)} for name, array in arrays.items()
+        ],
+    }
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    """Pad with spaces, so that every body begins at a multiple of 4 for readers that map arrays in place."""
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 4)
+
+
+def _message(kind: bytes, body: bytes) -> bytes:
+    return PREFIX.pack(kind, len(body)) + body

@@ -1,0 +1,132 @@
+"""npz-stream: what is written is read back exactly, or not at all."""
+
+import json
+import re
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_encoders import FPS, bumpy_clip, bumpy_mesh, clip_of, encoded, smooth_motion
+
+from service.encoders import ENCODERS, encode
+from service.frames_reader import CHUNK, END, PREFIX, RANGE, FramesError, read_frames
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
+
+
+class Dribble(BytesIO):
+    """A socket on a bad day: at most seven bytes at a time."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size, 7) if size and size > 0 else size)
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return PREFIX.pack(kind, len(body)) + body
+
+
+def begin(frame_count: int) -> bytes:
+    """A stream up to its first frame, of a mesh with 12 vertices."""
+    mesh = bumpy_mesh(rows=3, columns=4)
+    return b"".join(ENCODERS["npz-stream"]().begin(clip_of(mesh, smooth_motion(mesh, frame_count))))
+
+
+def end(frames: int) -> bytes:
+    return message(END, json.dumps({"status": "complete", "frames": frames}).encode())
+
+
+def test_positions_mesh_and_header_are_read_back_exactly() -> None:
+    mesh = bumpy_mesh()
+    offsets = smooth_motion(mesh, 40)
+    header, chunks = read_frames(BytesIO(encoded("npz-stream", clip_of(mesh, offsets))))
+    assert (header.fps, header.frame_count) == (FPS, 40)
+    assert header.fields["seed"] == 7
+    assert header.fields["engine"] == "mmtalker"
+    assert header.fields["checkpoints"] == {"mmtalker": "a" * 64}
+    for name in ("vertices", "faces", "uvs", "uv_faces"):
+        wanted = getattr(mesh, name)
+        assert header.arrays[name].dtype == wanted.dtype
+        assert (header.arrays[name] == wanted).all()
+    read = list(chunks)
+    assert [start for start, _ in read] == list(range(40))
+    assert (np.concatenate([positions for _, positions in read]) == mesh.vertices + offsets).all()
+
+
+def test_a_frame_can_be_read_before_the_next_exists() -> None:
+    clip = bumpy_clip()
+    stream = encode(clip, ENCODERS["npz-stream"]())
+    came = b"".join(next(stream) for _ in range(1 + 4 + 1))
+    start, positions = next(read_frames(BytesIO(came))[1])
+    assert (start, len(positions)) == (0, 1)
+    assert next(clip.frames).index == 1
+    stream.close()
+
+
+def test_a_source_that_gives_few_bytes_at_a_time_is_read_whole() -> None:
+    data = encoded("npz-stream", bumpy_clip(frames=3))
+    assert len(list(read_frames(Dribble(data))[1])) == 3
+
+
+def test_a_chunk_may_hold_several_frames() -> None:
+    positions = np.arange(3 * 12 * 3, dtype="<f4").reshape(3, 12, 3)
+    one = message(CHUNK, RANGE.pack(0, 1) + positions[:1].tobytes())
+    two = message(CHUNK, RANGE.pack(1, 2) + positions[1:].tobytes())
+    read = list(read_frames(BytesIO(begin(3) + one + two + end(3)))[1])
+    assert [start for start, _ in read] == [0, 1]
+    assert (np.concatenate([positions for _, positions in read]) == positions).all()
+
+
+def test_a_stream_cut_anywhere_raises_after_the_frames_that_came_whole() -> None:
+    data = encoded("npz-stream", bumpy_clip(frames=3, rows=3, columns=4))
+    frame = PREFIX.size + RANGE.size + 12 * 3 * 4
+    before = len(begin(3))
+    for size in range(len(data)):
+        came = []
+        with pytest.raises(FramesError, match=r"was cut|does not begin"):
+            came.extend(came_start for came_start, _ in read_frames(BytesIO(data[:size]))[1])
+        assert size < before or len(came) <= (size - before) // frame
+    assert len(list(read_frames(BytesIO(data))[1])) == 3
+
+
+def test_whole_frames_before_a_cut_are_delivered() -> None:
+    data = encoded("npz-stream", bumpy_clip(frames=3))
+    _, chunks = read_frames(BytesIO(data[:-1]))
+    assert [next(chunks)[0] for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(FramesError, match="was cut"):
+        next(chunks)
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [
+        (b"PK\3\4 and the rest", "does not begin with b'TALKFRM1'"),
+        (begin(1) + message(b"JUNK", b""), "a message of type b'JUNK' came"),
+        (begin(2) + message(CHUNK, RANGE.pack(1, 1) + bytes(144)), "begins at frame 1; wanted frame 0"),
+        (begin(1) + message(CHUNK, RANGE.pack(0, 1) + bytes(140)), "35 numbers came"),
+        (begin(1) + end(1), "0 frames came; wanted 1"),
+        (begin(0) + end(1), "0 frames came"),
+    ],
+    ids=["magic", "type", "order", "size", "too few", "the end disagrees"],
+)
+def test_what_is_no_whole_stream_is_refused(data: bytes, error: str) -> None:
+    with pytest.raises(FramesError, match=re.escape(error)):
+        list(read_frames(BytesIO(data))[1])
+
+
+def test_every_body_begins_at_a_multiple_of_four() -> None:
+    data, offset = encoded("npz-stream", bumpy_clip(frames=2)), 8
+    while offset < len(data):
+        assert offset % 4 == 0
+        offset += PREFIX.size + PREFIX.unpack_from(data, offset)[1]
+    assert offset == len(data)
+
+
+def test_the_example_in_the_document_reads_a_stream(tmp_path: Path) -> None:
+    path = tmp_path / "talk.frames"
+    path.write_bytes(encoded("npz-stream", bumpy_clip(frames=3)))
+    (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    names: dict[str, object] = {"path": path}
+    exec(example, names)
+    wanted = [positions[0] for _, positions in read_frames(BytesIO(path.read_bytes()))[1]]
+    assert (np.stack(names["frames"]) == np.stack(wanted)).all()  # type: ignore[call-overload]
