@@ -5,7 +5,7 @@ seconds. Space is glTF's: +Y up, +Z forward, right-handed.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -37,7 +37,7 @@ class Waveform:
             raise MalformedInput(
                 "the audio holds samples that are not finite (NaN or infinity)", field="audio", code="not_finite"
             )
-        if self.samples.size and np.abs(self.samples).max() > 1:
+        if self.samples.size and (self.samples.min() < -1 or self.samples.max() > 1):
             raise MalformedInput("samples outside -1..1; scale the audio down", field="audio")
 
     @property
@@ -101,7 +101,7 @@ class Clip:
     engine: str
     checkpoints: Mapping[str, str]
     """sha256 of each checkpoint that made it, by name."""
-    frames: Iterator[Frame]
+    frames: Generator[Frame, None, None]
 
 
 @dataclass(frozen=True)

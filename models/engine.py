@@ -1,39 +1,187 @@
 """Start reading here: speech and a head go in, frames come out.
 
+    engine = load_engine()
+    clip = engine.animate(waveform, AnimateOptions(fps=30))
+    for frame in clip.frames: …
+
 `load_engine` reads the weights once; `Engine.animate` checks everything and then returns a clip whose frames are a
-generator. This module imports no torch: the networks are imported when an engine is loaded.
+generator. One-shot is the fold of the stream: sound goes through the encoder and the motion network in pieces of a
+second, so that memory does not grow with length. Importing this module imports no torch.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Generator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
-from models.core import AnimateOptions, Clip, Mesh, Waveform
+import numpy as np
+
+from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
+from models.errors import UnknownName
+
+if TYPE_CHECKING:
+    from models.features import SpeechEncoder
+    from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
+    from models.template import Head, Template
+
+ENGINES = ("mmtalker",)
+STYLES = ("neutral",)
+DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
+PIECE = SAMPLE_RATE_HZ
+"""Samples that go through the networks at a time."""
 
 
 class TemplateInfo(Protocol):
     """What the service tells of a template."""
 
-    id: str
-    mesh: Mesh
-    licence: str
-    regions: Mapping[str, int]
-    """Vertex counts by region: lips, eyes, upper_face."""
+    @property
+    def id(self) -> str:
+        """Its name in requests."""
+        ...
+
+    @property
+    def mesh(self) -> Mesh:
+        """The head at rest."""
+        ...
+
+    @property
+    def licence(self) -> str:
+        """What it may be used for."""
+        ...
+
+    @property
+    def region_sizes(self) -> Mapping[str, int]:
+        """How many of its vertices belong to the lips, the eyes and the upper face."""
+        ...
 
 
 class Engine(Protocol):
     """What the service asks of an engine."""
 
     @property
-    def templates(self) -> Mapping[str, TemplateInfo]: ...
+    def templates(self) -> Mapping[str, TemplateInfo]:
+        """The heads that can be animated, by id."""
+        ...
 
     def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
-        """Check everything, then return the clip: a refusal is raised here, never from the frames."""
+        """Check everything, then return the clip: a refusal is raised here, never from the frames.
+
+        UnknownName for an engine, a style or a template that there is not.
+        """
         ...
 
     def describe(self) -> dict[str, Any]:
-        """Engines, checkpoint hashes, device and execution providers, for /info."""
+        """Engines, checkpoint hashes, device and execution providers."""
         ...
 
     def warm_up(self) -> None:
-        """Run one short inference, so that the first request does not pay for it."""
+        """Run short inferences of every kind, so that no request pays for the first."""
         ...
+
+
+class LocalEngine:
+    """MMTalker in this process. Safe to call from several threads: each clip has a state of its own."""
+
+    def __init__(
+        self, head: "Head", encoder: "SpeechEncoder", motion: "MMTalkerMotion", description: Mapping[str, Any]
+    ) -> None:
+        from models.template import default_template
+
+        self._head, self._encoder, self._motion, self._description = head, encoder, motion, description
+        self._templates = {"default": default_template(head)}
+        self._surface = lru_cache(maxsize=8)(self._prepare)
+
+    @property
+    def templates(self) -> Mapping[str, "Template"]:
+        """See `Engine.templates`."""
+        return self._templates
+
+    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+        """See `Engine.animate`."""
+        for kind, name, known in (
+            ("engine", options.engine, ENGINES),
+            ("template", template, self._templates),
+            ("style", options.style, STYLES),
+        ):
+            if name not in known:
+                raise UnknownName(kind, name, known)
+        head, query = self._surface(template, options.resolution)
+        return Clip(
+            mesh=head.mesh,
+            fps=options.fps,
+            frame_count=frame_count(waveform.duration_s, options.fps),
+            seed=options.seed,
+            engine=options.engine,
+            checkpoints=self._description["checkpoints"],
+            frames=self._frames(waveform, options, head, query),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """See `Engine.describe`."""
+        return dict(self._description)
+
+    def warm_up(self) -> None:
+        """See `Engine.warm_up`."""
+        silence = Waveform(np.zeros(SAMPLE_RATE_HZ // 2, np.float32))
+        for resolution in (None, AnimateOptions.MIN_POINTS):
+            list(self.animate(silence, AnimateOptions(resolution=resolution)).frames)
+
+    def _frames(
+        self, waveform: Waveform, options: AnimateOptions, head: "Template", query: "SurfaceQuery"
+    ) -> Generator[Frame, None, None]:
+        from models.mmtalker.blinks import BlinkTrack
+
+        total, lids = frame_count(waveform.duration_s, options.fps), BlinkTrack(options.seed)
+        listening, moving = self._encoder.start(), self._motion.start()
+        pieces = range(0, len(waveform.samples), PIECE)
+        for start in pieces:
+            last = start == pieces[-1]
+            samples = waveform.samples[start : start + PIECE]
+            features, listening = self._encoder.step(listening, samples, last=last)
+            batches, moving = self._motion.step(moving, features, query, lids, options.fps, total if last else None)
+            for batch in batches:
+                sealed = head.seal.close(batch.offsets, batch.rim_offsets, batch.contact)
+                for k, vertices in enumerate(head.place(sealed, options.intensity)):
+                    index = batch.first + k
+                    yield Frame(index, index / options.fps, vertices)
+
+    def _prepare(self, template: str, resolution: int | None) -> tuple["Template", "SurfaceQuery"]:
+        """A template at a resolution, and where the decoder must be asked for it."""
+        from models.mmtalker.sampling import sample_surface, sample_template
+
+        head = self._templates[template]
+        if resolution is not None:
+            head = sample_template(
+                head, self._head, sample_surface(self._head.atlas, self._motion.log_density, resolution)
+            )
+        return head, self._motion.query(head.anchors, self._head.rim_anchors)
+
+
+def load_engine(
+    weights: Path | None = None, cache: Path | None = None, device: str = "auto", threads: int = 0
+) -> LocalEngine:
+    """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds.
+
+    `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing or damaged, OutOfRange for
+    a device that there is not.
+    """
+    from models.checkpoint import pinned_file
+    from models.features import load_compact
+    from models.mmtalker.network import load_mmtalker
+    from models.mmtalker.streaming import MMTalkerMotion
+    from models.runtime import open_runtime
+    from models.template import load_head
+
+    folder = weights or DEFAULT_WEIGHTS
+    files = {name: pinned_file(folder, name) for name in ("head", "speech", "mmtalker")}
+    runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
+    head = load_head(files["head"][0])
+    encoder = load_compact(files["speech"][0], runtime)
+    motion = MMTalkerMotion(load_mmtalker(files["mmtalker"][0], head.atlas), head.atlas, runtime)
+    description = {
+        "engines": list(ENGINES),
+        "checkpoints": {name: digest for name, (_, digest) in files.items()},
+        "device": str(runtime.device),
+        "providers": runtime.providers,
+    }
+    return LocalEngine(head, encoder, motion, description)

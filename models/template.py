@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 from scipy.sparse import csr_matrix, diags
 
 from models.atlas import Anchors, Atlas
@@ -24,14 +24,22 @@ REGIONS = ("lips", "eyes", "upper_face")
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The canonical head: the atlas, the inner rim of the lips, how it seals, and the metrics' regions."""
+    """The canonical head: the atlas, the inner rim of the lips, how it seals, and the metrics' regions.
+
+    charts names the atlas' charts: what is skin, and which parts lie behind it.
+    """
 
     atlas: Atlas
+    charts: tuple[str, ...]
     rim: Int32[np.ndarray, " rim"]
     seal: LipSeal
     regions: Mapping[str, Int32[np.ndarray, " members"]]
     base_color_png: bytes
     licence: str
+
+    def part(self, chart: str) -> Int[np.ndarray, " members"]:
+        """Vertices of a chart."""
+        return np.unique(self.atlas.faces[self.atlas.chart == self.charts.index(chart)])
 
     @property
     def rim_anchors(self) -> Anchors:
@@ -56,6 +64,11 @@ class Template:
     regions: Mapping[str, Int32[np.ndarray, " members"]]
     licence: str
 
+    @property
+    def region_sizes(self) -> Mapping[str, int]:
+        """Vertices of each region."""
+        return {name: len(members) for name, members in self.regions.items()}
+
     def place(
         self, offsets: Float32[np.ndarray, "frames vertices 3"], intensity: float = 1.0
     ) -> Float32[np.ndarray, "frames vertices 3"]:
@@ -72,7 +85,8 @@ def load_head(path: Path) -> Head:
     field = csr_matrix(parts, shape=(len(atlas.vertices), len(tensors["gaps"])))
     regions = {name: tensors[f"region_{name}"] for name in REGIONS}
     seal = LipSeal(tensors["gaps"], field)
-    return Head(atlas, tensors["rim"], seal, regions, tensors["base_color_png"].tobytes(), header.licence)
+    picture = tensors["base_color_png"].tobytes()
+    return Head(atlas, tuple(header.config["charts"]), tensors["rim"], seal, regions, picture, header.licence)
 
 
 def head_tensors(head: Head) -> dict[str, Any]:

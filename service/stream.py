@@ -8,7 +8,6 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import PureWindowsPath
 from threading import Event
-from typing import cast
 from urllib.parse import quote
 
 from anyio import fail_after, from_thread, to_thread
@@ -66,7 +65,7 @@ class ClipStream(StreamingResponse):
 
     def _pump(self, deliver: Callable[[Message], Coroutine[None, None, None]], left: Event) -> None:
         """Encode and send, all in one worker thread, from the first frame to the closing of the generators."""
-        frames = cast(Generator[Frame, None, None], self._clip.frames)
+        frames = self._clip.frames
         heeding = replace(self._clip, frames=_until(left, frames))
         with closing(frames), closing(encode(heeding, self._encoder)) as chunks:
             for message in self._messages(chunks):
@@ -87,7 +86,7 @@ def attachment(upload_name: str, extension: str) -> str:
     return f'attachment; filename="{name}"' if name.isascii() else f"attachment; filename*=utf-8''{quote(name)}"
 
 
-def _until(left: Event, frames: Iterator[Frame]) -> Iterator[Frame]:
+def _until(left: Event, frames: Iterator[Frame]) -> Generator[Frame, None, None]:
     for frame in frames:
         if left.is_set():
             raise ClientLeft

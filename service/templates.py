@@ -61,5 +61,5 @@ def _card(template: TemplateInfo) -> TemplateCard:
         vertices=len(template.mesh.vertices),
         faces=len(template.mesh.faces),
         licence=template.licence,
-        regions=dict(template.regions),
+        regions=dict(template.region_sizes),
     )

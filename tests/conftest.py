@@ -44,7 +44,7 @@ class FakeTemplate:
     id: str
     mesh: Mesh
     licence: str = "CC0-1.0"
-    regions: Mapping[str, int] = field(default_factory=lambda: {"lips": 9, "eyes": 4, "upper_face": 14})
+    region_sizes: Mapping[str, int] = field(default_factory=lambda: {"lips": 9, "eyes": 4, "upper_face": 14})
 
 
 class FakeEngine:

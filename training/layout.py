@@ -1,7 +1,7 @@
 """The atlas' layout: one square, the face in most of it, every other chart in a slot of its own.
 
-The skin's conformal chart gives the face a tenth of its area and the scalp the rest. Around the face a disc is enlarged
-as it is, which keeps angles; what lies outside is squeezed between the disc and the square's edge. Lips and eyelids are
+The skin's conformal chart gives the face a tenth of its area and the scalp the rest. A disc around the face is enlarged as
+it is, which keeps angles; what lies outside is squeezed between it and the square's edge. Lips and eyelids are
 enlarged once more. Every map is smooth and monotone along the rays from its centre.
 """
 
@@ -78,11 +78,25 @@ def skin_chart(
     filled, closed = _fill(vertices, faces, loops[1:])
     plane = lscm(filled, closed, pins, np.array([[0.5, 0.0], [0.5, 1.0]]))
     plane = mend_flips(plane, closed)[: len(vertices)]
-    plane = _square(plane, loops[0], plane[face_centre], face_radius=0.2, share=0.8, slot=slot)
+    plane = _square(plane, loops[0], plane[face_centre], slot)
+    plane = _raise_corners(plane, faces, loops[0])
     for loop in loops[1:]:
         size = np.ptp(plane[loop], axis=0)
         plane = magnify(plane, plane[loop].mean(0), np.array([1.2 * size[0], 1.2 * size[0]]), 1.2)
-    return mend_flips(plane, faces, floor=0.0)
+    return mend_flips(plane, faces, floor=2e-9)
+
+
+def _raise_corners(plane: Plane, faces: Int[np.ndarray, "faces 3"], outline: Int[np.ndarray, " loop"]) -> Plane:
+    """Give area to triangles with all three vertices on the outline, which straightening it has flattened."""
+    plane = plane.copy()
+    for face in faces[np.isin(faces, outline).all(1)]:
+        lengths = [np.linalg.norm(plane[face[k - 1]] - plane[face[k - 2]]) for k in range(3)]
+        apex, left, right = np.roll(face, -int(np.argmax(lengths)))
+        base = plane[right] - plane[left]
+        normal = np.array([-base[1], base[0]]) / np.linalg.norm(base)
+        height = (plane[apex] - plane[left]) @ normal
+        plane[apex] += max(0.0, MARGIN / 2 - height) * normal
+    return plane
 
 
 def _fill(
@@ -97,22 +111,28 @@ def _fill(
     return np.concatenate(vertices), np.concatenate(faces)
 
 
-def _square(
-    plane: Plane, outline: Int[np.ndarray, " loop"], centre: np.ndarray, face_radius: float, share: float, slot: Slot
-) -> Plane:
-    """Enlarge the disc of `face_radius` around `centre` to `share` of the slot; squeeze the rest up to the slot's edge."""
+FACE_RADIUS, SQUEEZE = 0.18, 0.1
+"""Radius of what is enlarged as it is, in units of the chart's height; beyond it radii grow with this power only, so that
+nothing is squeezed across more than about 1 / SQUEEZE."""
+CORE, CORE_SHARE = 0.13, 0.66
+"""Squeezed radius up to which the map to the square is a scaling, and the share of the square that this takes."""
+
+
+def _square(plane: Plane, outline: Int[np.ndarray, " loop"], centre: np.ndarray, slot: Slot) -> Plane:
+    """Enlarge the face around `centre`, squeeze the scalp around it, and bring the outline to the slot's edge."""
     away = plane - centre
     angle, radius = np.arctan2(away[:, 1], away[:, 0]), np.linalg.norm(away, axis=1)
+    radius = radius / (1 + (radius / FACE_RADIUS) ** 2) ** ((1 - SQUEEZE) / 2)
     order = np.argsort(angle[outline])
-    reach = np.interp(angle, angle[outline][order], radius[outline][order], period=2 * np.pi)
+    reach = np.interp(angle, angle[outline][order], radius[outline][order], period=2 * np.pi) - CORE
     half = np.array([slot.width, slot.height]) / 2 - MARGIN
-    superellipse = 6.0
     cosine, sine = np.abs(np.cos(angle)) / half[0], np.abs(np.sin(angle)) / half[1]
-    edge = (cosine**superellipse + sine**superellipse) ** (-1 / superellipse)
-    scale = share * half.min() / face_radius
-    outer = np.clip((radius - face_radius) / np.maximum(reach - face_radius, 1e-9), 0, 1)
-    steep = scale * np.maximum(reach - face_radius, 1e-9) / (edge - scale * face_radius)
-    squeezed = scale * face_radius + (edge - scale * face_radius) * steep * outer / (1 + (steep - 1) * outer)
-    radius = np.where(radius < face_radius, scale * radius, squeezed)
+    edge = (cosine**6 + sine**6) ** (-1 / 6)  # a superellipse: a square with round corners
+    scale = CORE_SHARE * half.min() / CORE
+    outer = np.clip((radius - CORE) / reach, 0, 1)
+    room = edge - scale * CORE
+    steep = scale * reach / room
+    beyond = scale * CORE + room * steep * outer / (1 + (steep - 1) * outer)
+    radius = np.where(radius < CORE, scale * radius, beyond)
     middle = np.array([slot.left, slot.bottom]) + half + MARGIN
     return np.asarray(middle + radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1))

@@ -142,8 +142,14 @@ def _clear_linguals(phones: Sequence[Phone]) -> Iterable[Phone]:
     """t d n k g s z l more than 120 ms from a bilabial and 100 ms from silence."""
     for phone in phones:
         if phone.name in LINGUAL:
-            near = (other for other in phones if other.start_s < phone.middle_s + 0.12 and other.end_s > phone.middle_s - 0.12)
-            quiet = (other for other in phones if other.start_s < phone.middle_s + 0.1 and other.end_s > phone.middle_s - 0.1)
+            near = (
+                other
+                for other in phones
+                if other.start_s < phone.middle_s + 0.12 and other.end_s > phone.middle_s - 0.12
+            )
+            quiet = (
+                other for other in phones if other.start_s < phone.middle_s + 0.1 and other.end_s > phone.middle_s - 0.1
+            )
             if not any(other.name in BILABIAL for other in near) and not any(other.name == "sil" for other in quiet):
                 yield phone
 

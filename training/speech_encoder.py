@@ -110,7 +110,7 @@ class Augmentation:
     def __call__(self, power: Tensor) -> Tensor:
         """The crop, as some other microphone would have heard it."""
         if self._happens(0.7):
-            noise = self._babble(len(power)) if self._happens(0.4) else self._coloured(len(power))
+            noise = self._babble(len(power)) if self.dataset and self._happens(0.4) else self._coloured(len(power))
             snr_db = self.random.uniform(5, 35) if self._happens(0.7) else self.random.uniform(0, 15)
             power = power + noise * (power.mean() / noise.mean().clamp_min(1e-12) * 10 ** (-snr_db / 10))
         if self._happens(0.5):
@@ -121,9 +121,12 @@ class Augmentation:
             power = self._reverberate(power)
         return power * 10 ** self.random.uniform(-2.5, 0.5)
 
+    plain = torch.from_numpy(mel_filters())
+    """Mel filters of an ordinary throat."""
+
     def filters(self) -> Tensor:
         """Mel filters of a shorter or longer throat."""
-        return _FILTERS[float(self.random.choice(WARPS)) if self._happens(1.0) else 1.0]
+        return _FILTERS[float(self.random.choice(WARPS))] if self._happens(1.0) else self.plain
 
     def _happens(self, probability: float) -> bool:
         return bool(self.random.random() < probability * self.strength)
@@ -153,7 +156,7 @@ class Augmentation:
         return functional.conv1d(padded, tail.flip(0)[None, None])[:, 0].T
 
 
-_FILTERS = {warp: torch.from_numpy(mel_filters(warp)) for warp in WARPS} | {1.0: torch.from_numpy(mel_filters())}
+_FILTERS = {warp: torch.from_numpy(mel_filters(warp)) for warp in WARPS}
 
 
 def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, strength: float) -> Batch:
@@ -223,7 +226,7 @@ def lip_tracks(encoder: CompactEncoder, clips: Sequence[SpokenClip]) -> list[Lip
         waveform = clip.waveform()
         phones, _ = clip.aligned(waveform)
         item = label(waveform.samples[: int(phones[-1].end_s * waveform.rate_hz)], phones, recorded=True)
-        log_mel = (item.power.float() / POWER_SCALE @ _FILTERS[1.0]).clamp_min(POWER_FLOOR).log()[None]
+        log_mel = (item.power.float() / POWER_SCALE @ Augmentation.plain).clamp_min(POWER_FLOOR).log()[None]
         with torch.no_grad():
             hidden = encoder(normalise(log_mel, torch.ones(log_mel.shape[:2])))
             opening, rounding = encoder.curves(hidden)[0].T.numpy()
@@ -234,7 +237,9 @@ def lip_tracks(encoder: CompactEncoder, clips: Sequence[SpokenClip]) -> list[Lip
     return tracks
 
 
-def train(corpus: Corpus, folder: Path, steps: int, dev: Sequence[SpokenClip] = (), batch_size: int = 16) -> CompactEncoder:
+def train(
+    corpus: Corpus, folder: Path, steps: int, dev: Sequence[SpokenClip] = (), batch_size: int = 16
+) -> CompactEncoder:
     """Train for `steps` (8,000 take about 90 minutes on two cores), scoring `dev` as it goes."""
     dataset = read_dataset(corpus)
     config = CompactConfig()

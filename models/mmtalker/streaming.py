@@ -1,0 +1,245 @@
+"""MMTalker as a stream: features in, displacements out, the same however they come.
+
+The audio half runs over blocks of a fixed grid and carries its state; frames are decoded in batches of a fixed grid, as
+soon as the features that they look at are there. Shapes never vary, so neither do the bits.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+
+from models.atlas import Anchors, Atlas
+from models.lips import contact_amount
+from models.mmtalker.blinks import BlinkTrack
+from models.mmtalker.network import (
+    FEATURE_RATE_HZ,
+    KEY_OFFSETS,
+    LOCAL_REACH,
+    ActivePoints,
+    AudioFeatures,
+    AudioState,
+    Instants,
+    MMTalker,
+    active_points,
+)
+from models.runtime import Runtime
+
+BLOCK = 50
+"""Features that the audio half takes at a time."""
+BATCH = 16
+"""Frames that are decoded at a time."""
+POINTS = 4096
+"""Points that are decoded at a time, beside the native ones."""
+
+
+class MotionState(NamedTuple):
+    """Features not yet heard; what was heard, from feature `first` on; and the next frame."""
+
+    pending: Float[Tensor, "features width"]
+    audio: AudioState
+    heard: AudioFeatures
+    first: int
+    frame: int
+
+
+class MotionBatch(NamedTuple):
+    """Consecutive frames from number `first` on: times, and displacements of points and of the lips' rim in metres; contact 0..1."""
+
+    first: int
+    time_s: Float32[np.ndarray, " frames"]
+    offsets: Float32[np.ndarray, "frames points 3"]
+    rim_offsets: Float32[np.ndarray, "frames rim 3"]
+    contact: Float32[np.ndarray, " frames"]
+
+
+def interpolate(values: Float[Tensor, "features *rest"], position: Float[Tensor, " *queries"]) -> Tensor:
+    """Rows of `values` at fractional positions, linearly; beyond the ends, the end's row."""
+    position = position.clamp(0, len(values) - 1)
+    low = position.floor().long().clamp(max=max(len(values) - 2, 0))
+    share = (position - low).to(values.dtype)
+    share = share.reshape(share.shape + (1,) * (values.ndim - 1))
+    return torch.lerp(values[low], values[(low + 1).clamp(max=len(values) - 1)], share)
+
+
+def instants_at(
+    heard: AudioFeatures, first: int, time_s: Float[Tensor, " frames"], lids: Float[Tensor, " frames"]
+) -> Instants:
+    """What the surface decoder needs at given times. `heard` holds (features, …), from the clip's feature `first` on."""
+    position = time_s.double() * FEATURE_RATE_HZ - first
+    offsets = torch.tensor(KEY_OFFSETS, dtype=torch.float64)
+    return Instants(
+        time_s.float(),
+        interpolate(heard.local, position),
+        interpolate(heard.overall, position),
+        interpolate(heard.overall, position[:, None] + offsets),
+        lids,
+    )
+
+
+class SurfaceQuery:
+    """Where displacements are asked for: a template's anchors and the rim's, sorted into what moves and how it is read.
+
+    Where every anchor is a vertex the decoder runs on the vertices themselves; elsewhere it interpolates, in chunks of
+    POINTS padded to one shape.
+    """
+
+    def __init__(self, atlas: Atlas, moving: np.ndarray, anchors: Anchors, rim: Anchors) -> None:
+        both = Anchors(np.concatenate([anchors.face, rim.face]), np.concatenate([anchors.weights, rim.weights]))
+        self.count, self.rim_count = len(anchors.face), len(rim.face)
+        self.points: ActivePoints = active_points(atlas, moving, both)
+        corner = self.points.weights.argmax(1)
+        self.at_vertices = bool((self.points.weights.max(1) > 1 - 1e-6).all())
+        self.vertex = self.points.corners[np.arange(len(corner)), corner]
+        self.mask = self.points.mask.astype(np.float32)[None, :, None]
+
+    def chunks(self) -> list[tuple[Tensor, Tensor]]:
+        """Corners and weights, POINTS at a time, the last chunk padded."""
+        spare = -len(self.points.corners) % POINTS
+        corners = np.pad(self.points.corners, ((0, spare), (0, 0))).astype(np.int64)
+        weights = np.pad(self.points.weights, ((0, spare), (0, 0))).astype(np.float32)
+        pairs = zip(corners.reshape(-1, POINTS, 3), weights.reshape(-1, POINTS, 3), strict=True)
+        return [(torch.from_numpy(a), torch.from_numpy(b)) for a, b in pairs]
+
+    def spread(self, moved: Float32[np.ndarray, "frames active 3"]) -> tuple[np.ndarray, np.ndarray]:
+        """Displacements of all points, and of the rim: those asked for times their mask, zero elsewhere."""
+        full = np.zeros((len(moved), self.count + self.rim_count, 3), np.float32)
+        full[:, self.points.index] = moved * self.mask
+        return full[:, : self.count], full[:, self.count :]
+
+
+class MMTalkerMotion:
+    """A compiled MMTalker. Shared by all streams; what a stream knows is in its MotionState."""
+
+    def __init__(self, network: MMTalker, atlas: Atlas, runtime: Runtime) -> None:
+        config, surface = network.config, network.surface
+        self._network, self._atlas = network, atlas
+        self._moving = surface.moving.cpu().numpy()
+        self.style = network.audio.neutral_style().detach()
+        self.log_density = network.log_density.detach().cpu().numpy()
+        width, rows = config.width, len(surface.active)
+        padded = torch.zeros(1, BLOCK + 2 * LOCAL_REACH, config.features)
+        state = network.audio.start()
+        instants = (
+            torch.zeros(BATCH),
+            torch.zeros(BATCH, config.channels, width),
+            torch.zeros(BATCH, width),
+            torch.zeros(BATCH, len(KEY_OFFSETS), width),
+            torch.zeros(BATCH),
+        )
+        latent = torch.zeros(rows, BATCH, config.decoder)
+        chunk = (torch.zeros(POINTS, 3, dtype=torch.int64), torch.zeros(POINTS, 3))
+        self._hear = runtime.compile("mmtalker-audio", _Hear(network), (padded, self.style[None], *state))
+        self._at_vertices = runtime.compile("mmtalker-vertices", _AtVertices(network), instants)
+        self._latent = runtime.compile("mmtalker-latent", _Latent(network), instants)
+        self._at_points = runtime.compile("mmtalker-points", _AtPoints(network), (latent, *chunk))
+
+    def query(self, anchors: Anchors, rim: Anchors) -> SurfaceQuery:
+        """Prepare to ask at anchors; once per template and resolution."""
+        return SurfaceQuery(self._atlas, self._moving, anchors, rim)
+
+    def start(self) -> MotionState:
+        """The state before the first feature."""
+        config = self._network.config
+        nothing = AudioFeatures(
+            torch.zeros(0, config.width), torch.zeros(0, config.channels, config.width), torch.zeros(0)
+        )
+        zeros = torch.zeros(1, 1, config.width)
+        return MotionState(torch.zeros(LOCAL_REACH, config.features), AudioState(zeros, zeros), nothing, 0, 0)
+
+    def step(
+        self,
+        state: MotionState,
+        features: Float[Tensor, "features width"],
+        query: SurfaceQuery,
+        lids: BlinkTrack,
+        fps: float,
+        frames: int | None,
+    ) -> tuple[list[MotionBatch], MotionState]:
+        """The frames that `features` complete. `frames` is their total number with the last features, before that None."""
+        state = self._listen(state, features, last=frames is not None)
+        batches = []
+        while (count := self._ready(state, fps, frames)) > 0:
+            time_s = (state.frame + np.arange(BATCH)) / fps
+            if count < BATCH:
+                time_s[count:] = time_s[count - 1]
+            batches.append(self._decode(state, time_s, query, lids, count))
+            state = _forget(state._replace(frame=state.frame + count), fps)
+        return batches, state
+
+    def _listen(self, state: MotionState, features: Tensor, *, last: bool) -> MotionState:
+        pending = torch.cat([state.pending, features])
+        unheard = len(pending) - (LOCAL_REACH if last else 2 * LOCAL_REACH)
+        audio, heard = state.audio, [state.heard]
+        while unheard >= (1 if last else BLOCK):
+            window = pending[: BLOCK + 2 * LOCAL_REACH]
+            window = torch.nn.functional.pad(window, (0, 0, 0, BLOCK + 2 * LOCAL_REACH - len(window)))
+            overall, local, contact, *memory = self._hear(window[None], self.style[None], *audio)
+            audio = AudioState(*(part.cpu() for part in memory))
+            parts = (part[0, : min(BLOCK, unheard)].cpu() for part in (overall, local, contact))
+            heard.append(AudioFeatures(*parts))
+            pending, unheard = pending[BLOCK:], unheard - BLOCK
+        joined = AudioFeatures(*(torch.cat(parts) for parts in zip(*heard, strict=True)))
+        return state._replace(pending=pending, audio=audio, heard=joined)
+
+    def _ready(self, state: MotionState, fps: float, frames: int | None) -> int:
+        """How many of the next BATCH frames can be decoded: all of them, or at the end those that are left."""
+        if frames is not None:
+            return min(BATCH, frames - state.frame)
+        needed = (state.frame + BATCH - 1) / fps * FEATURE_RATE_HZ + KEY_OFFSETS[-1] + 1
+        return BATCH if needed <= state.first + len(state.heard.contact) - 1 else 0
+
+    def _decode(
+        self, state: MotionState, time_s: np.ndarray, query: SurfaceQuery, lids: BlinkTrack, count: int
+    ) -> MotionBatch:
+        closure = torch.from_numpy(lids.closure(time_s))
+        instants = instants_at(state.heard, state.first, torch.from_numpy(time_s), closure)
+        if query.at_vertices:
+            (moved,) = self._at_vertices(*instants)
+            moved = moved[query.vertex]
+        else:
+            (latent,) = self._latent(*instants)
+            chunks = [self._at_points(latent, *chunk)[0] for chunk in query.chunks()]
+            moved = torch.cat(chunks)[: len(query.vertex)]
+        offsets, rim = query.spread(moved[:, :count].transpose(0, 1).cpu().numpy())
+        position = torch.from_numpy(time_s[:count]) * FEATURE_RATE_HZ - state.first
+        contact = interpolate(state.heard.contact, position).sigmoid().numpy()
+        return MotionBatch(state.frame, time_s[:count].astype(np.float32), offsets, rim, contact_amount(contact))
+
+
+def _forget(state: MotionState, fps: float) -> MotionState:
+    """Drop what no later frame looks at."""
+    oldest = int(state.frame / fps * FEATURE_RATE_HZ) + KEY_OFFSETS[0] - 1
+    drop = min(max(oldest - state.first, 0), len(state.heard.contact))
+    return state._replace(heard=AudioFeatures(*(part[drop:] for part in state.heard)), first=state.first + drop)
+
+
+class _Part(nn.Module):
+    def __init__(self, network: MMTalker) -> None:
+        super().__init__()
+        self.network = network
+
+
+class _Hear(_Part):
+    def forward(self, features: Tensor, style: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+        heard, state = self.network.audio(features, style, AudioState(hidden, cell))
+        return (*heard, *state)
+
+
+class _Latent(_Part):
+    def forward(self, time_s: Tensor, local: Tensor, overall: Tensor, around: Tensor, lids: Tensor) -> Tensor:
+        return self.network.surface.latent(Instants(time_s, local, overall, around, lids))
+
+
+class _AtVertices(_Part):
+    def forward(self, time_s: Tensor, local: Tensor, overall: Tensor, around: Tensor, lids: Tensor) -> Tensor:
+        surface = self.network.surface
+        return surface.decode(surface.latent(Instants(time_s, local, overall, around, lids)))
+
+
+class _AtPoints(_Part):
+    def forward(self, latent: Tensor, corners: Tensor, weights: Tensor) -> Tensor:
+        surface = self.network.surface
+        return surface.decode(surface.interpolate(latent, corners, weights))

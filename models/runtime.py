@@ -1,0 +1,131 @@
+"""Where networks run: one seam over onnxruntime on the CPU and torch on a GPU.
+
+A module is compiled for fixed example inputs. On the CPU it is exported to ONNX once, into a cache, and served by
+onnxruntime, which is about twice as fast as torch there; on CUDA it stays in torch. Either way it is then a function from
+tensors to a tuple of tensors, on the device.
+"""
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.errors import CheckpointError, OutOfRange
+
+log = logging.getLogger(__name__)
+
+Function = Callable[..., tuple[Tensor, ...]]
+CODE_FILES = (
+    "compact_encoder.py",
+    "mmtalker/network.py",
+    "mmtalker/graph.py",
+    "mmtalker/attention.py",
+    "mmtalker/encoding.py",
+)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A device, and where exported graphs are kept. threads 0 leaves their number to the libraries."""
+
+    device: torch.device
+    cache: Path
+    threads: int = 0
+
+    @property
+    def providers(self) -> list[str]:
+        """What executes the networks."""
+        return ["CUDA (torch)"] if self.device.type == "cuda" else ["CPUExecutionProvider (onnxruntime)"]
+
+    def compile(
+        self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int] | None = None
+    ) -> Function:
+        """`module` as a function. `dynamic` maps an input's position to its axis of varying length (one length for all)."""
+        module = module.eval()
+        if self.device.type == "cuda":
+            module = module.to(self.device)
+            return lambda *inputs: _as_tuple(_run(module, [x.to(self.device) for x in inputs]))
+        return self._serve(name, module, example, dynamic or {})
+
+    def _serve(self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int]) -> Function:
+        import onnxruntime
+
+        path = self.cache / "onnx" / f"{name}-{_fingerprint(module, example)}.onnx"
+        if not path.is_file():
+            _export(module, example, dynamic, path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [entry.name for entry in session.get_inputs()]
+
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+            feed = {key: np.ascontiguousarray(x.numpy()) for key, x in zip(names, inputs, strict=True)}
+            return tuple(torch.from_numpy(array) for array in session.run(None, feed))
+
+        return run
+
+
+def open_runtime(device: str, cache: Path, threads: int = 0) -> Runtime:
+    """`auto` takes a GPU where torch sees one. OutOfRange if `cuda` is asked for and there is none."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise OutOfRange(f"device {device!r}; wanted auto, cpu or cuda", field="device")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise OutOfRange("device cuda, but torch sees no GPU; install the gpu extra or take device cpu", field="device")
+    if threads:
+        torch.set_num_threads(threads)
+    return Runtime(torch.device("cuda" if available and device != "cpu" else "cpu"), cache, threads)
+
+
+def _run(module: nn.Module, inputs: Sequence[Tensor]) -> Any:
+    with torch.inference_mode():
+        return module(*inputs)
+
+
+def _as_tuple(result: Any) -> tuple[Tensor, ...]:
+    return (result,) if isinstance(result, Tensor) else tuple(result)
+
+
+def _fingerprint(module: nn.Module, example: Sequence[Tensor]) -> str:
+    """Changes with the weights, the shapes, the code and the exporter."""
+    digest = hashlib.sha256(f"{version('torch')} {version('onnxruntime')} {type(module)}".encode())
+    for tensor in example:
+        digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
+        if tensor.layout is torch.strided:
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    for file in CODE_FILES:
+        digest.update((Path(__file__).parent / file).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int], path: Path) -> None:
+    """Write the graph whole or not at all. CheckpointError where the exporter is missing."""
+    log.info("exporting %s to ONNX, once", path.stem)
+    length = torch.export.Dim("length", min=2)
+    shapes = tuple({dynamic[k]: length} if k in dynamic else {} for k in range(len(example))) if dynamic else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which we do not use
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
+            program = torch.onnx.export(module, tuple(example), dynamo=True, dynamic_shapes=shapes, verbose=False)
+    except ImportError as error:
+        raise CheckpointError(
+            f"exporting to ONNX needs onnx and onnxscript ({error}); install the cpu extra"
+        ) from error
+    assert program is not None
+    program.save(str(partial), external_data=False)
+    partial.replace(path)

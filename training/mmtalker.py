@@ -1,0 +1,269 @@
+"""Recipe: MMTalker on the canonical head.
+
+    python -m training mmtalker --corpus build/corpus --encoder weights/speech.safetensors --out build/mmtalker
+
+The paper's loss (Eq. 7 to 10) in millimetres, at points that the learned sampler draws; beside it what makes lips close:
+frames of labial contact weigh more, the distance between the lips is a term of its own, and a contact head learns when
+they touch. The speech encoder is frozen; its features are computed once, of clean and of noisy sound.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+from tqdm import tqdm
+
+from models.atlas import Anchors
+from models.checkpoint import Header
+from models.compact_encoder import POWER_FLOOR, CompactEncoder, normalise
+from models.mmtalker.network import (
+    FEATURE_RATE_HZ,
+    KEY_OFFSETS,
+    LOCAL_REACH,
+    AudioFeatures,
+    Instants,
+    MMTalker,
+    MMTalkerConfig,
+    SurfaceDecoder,
+    active_points,
+)
+from models.mmtalker.sampling import initial_log_density
+from models.mmtalker.streaming import instants_at, interpolate
+from models.template import Head
+from training.corpus.coarticulation import RATE_HZ
+from training.corpus.face import FaceRig
+from training.datasets.corpus import Corpus, CorpusClip
+from training.loop import LoopConfig, fit
+from training.speech_encoder import POWER_SCALE, Augmentation, label
+
+FRAMES = 6
+"""Frames of a training sequence, at 30 a second."""
+SEQUENCES = 6
+"""Sequences of a batch."""
+POINTS = 768
+"""Points at which a batch is compared, beside the rim of the lips."""
+MEMORY_S = 2.0
+"""Speech that the LSTM hears before the first frame of a sequence."""
+CLOSURE_WEIGHT = 5.0
+"""How much more a frame of labial contact weighs."""
+LIP_DISTANCE_WEIGHT, CONTACT_WEIGHT, SAMPLER_WEIGHT, SAMPLER_SPREAD = 1.0, 0.5, 0.05, 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class HeardClip:
+    """A clip as MMTalker learns it: features of clean and of noisy sound, and the face at 100 Hz."""
+
+    style: int
+    features: tuple[Float[Tensor, "features width"], ...]
+    weights: Float32[np.ndarray, "samples actions"]
+    contact: Float32[np.ndarray, " samples"]
+    blinks: Float32[np.ndarray, " samples"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Sequences of one step, and the points at which they are compared. Offsets are true ones, in metres."""
+
+    style: Tensor
+    features: Float[Tensor, "sequences padded features"]
+    first: list[int]
+    time_s: Float[Tensor, "sequences frames"]
+    lids: Float[Tensor, "sequences frames"]
+    contact: Float[Tensor, "sequences frames"]
+    anchors: Anchors
+    offsets: Float[Tensor, "points sequences*frames 3"]
+    rim_offsets: Float[Tensor, "rim sequences*frames 3"]
+
+
+def hear(clip: CorpusClip, style: int, encoder: CompactEncoder, augment: Augmentation, copies: int = 2) -> HeardClip:
+    """The frozen encoder's features of a clip, clean and in `copies` other rooms."""
+    spectrum = label(clip.samples, clip.phones, clip.recorded)
+    power = spectrum.power.float() / POWER_SCALE
+    features = []
+    for number in range(1 + copies):
+        heard, filters = (augment(power), augment.filters()) if number else (power, augment.plain)
+        log_mel = (heard @ filters).clamp_min(POWER_FLOOR).log()[None]
+        with torch.inference_mode():
+            features.append(encoder(normalise(log_mel, torch.ones(log_mel.shape[:2])))[0].clone())
+    return HeardClip(style, tuple(features), clip.weights, clip.contact, clip.blinks)
+
+
+def hear_corpus(corpus: Corpus, encoder: CompactEncoder, *, held_out: bool, copies: int = 2) -> list[HeardClip]:
+    """Every clip of the subjects that are, or are not, held out; style numbers count the subjects in order."""
+    numbers = {subject.id: k for k, subject in enumerate(s for s in corpus.subjects if s.held_out is held_out)}
+    augment = Augmentation([], np.random.default_rng(0), 1.0)
+    clips = tqdm(corpus.clips(held_out=held_out), desc="features", dynamic_ncols=True)
+    return [hear(clip, numbers[clip.subject], encoder, augment, copies) for clip in clips]
+
+
+def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, seed: int) -> Batch:
+    """Sequences of clips that are long enough, at times that are no multiples of anything."""
+    random = np.random.default_rng(seed)
+    anchors = _draw_anchors(log_density, random)
+    chosen = [clips[random.integers(len(clips))] for _ in range(SEQUENCES)]
+    starts = [random.uniform(0, max(0.01, len(c.contact) / RATE_HZ - FRAMES / 30)) for c in chosen]
+    times = [start + np.arange(FRAMES) / 30 for start in starts]
+    faces = [_face_at(clip, time_s) for clip, time_s in zip(chosen, times, strict=True)]
+    weights, contact, lids = (np.concatenate(column) for column in zip(*faces, strict=True))
+    atlas = rig.head.atlas
+    at = atlas.weights_matrix(Anchors(*(np.concatenate(p) for p in zip(anchors, rig.head.rim_anchors, strict=True))))
+    offsets = torch.from_numpy(rig.offsets(weights, contact, at).transpose(1, 0, 2).copy())
+    windows = [
+        _window(clip.features[random.integers(len(clip.features))], time)
+        for clip, time in zip(chosen, times, strict=True)
+    ]
+    return Batch(
+        style=torch.tensor([clip.style if random.random() > 0.15 else -1 for clip in chosen]),
+        features=torch.stack([window for window, _ in windows]),
+        first=[first for _, first in windows],
+        time_s=torch.from_numpy(np.stack(times)),
+        lids=torch.from_numpy(lids.reshape(SEQUENCES, FRAMES)).float(),
+        contact=torch.from_numpy(contact.reshape(SEQUENCES, FRAMES)).float(),
+        anchors=anchors,
+        offsets=offsets[:POINTS],
+        rim_offsets=offsets[POINTS:],
+    )
+
+
+def _draw_anchors(log_density: Tensor, random: np.random.Generator) -> Anchors:
+    share = log_density.detach().double().softmax(0).numpy()
+    face = random.choice(len(share), POINTS, p=share).astype(np.int32)
+    return Anchors(face, random.dirichlet([1, 1, 1], POINTS).astype(np.float32))
+
+
+def _face_at(clip: HeardClip, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    position = np.clip(time_s * RATE_HZ, 0, len(clip.contact) - 1)
+    low = np.minimum(position.astype(int), len(clip.contact) - 2)
+    share = (position - low).astype(np.float32)
+
+    def at(values: np.ndarray) -> np.ndarray:
+        weight = share.reshape(-1, *[1] * (values.ndim - 1))
+        return np.asarray((1 - weight) * values[low] + weight * values[low + 1])
+
+    return at(clip.weights), at(clip.contact), at(clip.blinks)
+
+
+def _window(features: Tensor, time_s: np.ndarray) -> tuple[Tensor, int]:
+    """The features that a sequence hears, padded to one length, and the clip's feature that follows the padding."""
+    length = round((MEMORY_S + FRAMES / 30) * FEATURE_RATE_HZ) + KEY_OFFSETS[-1] + 2
+    first = int((time_s[0] - MEMORY_S) * FEATURE_RATE_HZ)
+    low, high = first - LOCAL_REACH, first + length + LOCAL_REACH
+    padding = (max(-low, 0), max(high - len(features), 0))
+    if low < 0:  # the clip begins here: the LSTM starts with its first feature, not with padding
+        first, low, high = 0, -LOCAL_REACH, length + LOCAL_REACH
+        padding = (LOCAL_REACH, max(high - len(features), 0))
+    return functional.pad(features[max(low, 0) : high], (0, 0, *padding)), first
+
+
+def hear_batch(network: MMTalker, batch: Batch) -> tuple[Instants, Float[Tensor, "sequences frames"]]:
+    """What the decoder needs at all frames of a batch, one sequence after the other, and contact logits."""
+    audio = network.audio
+    styles = torch.cat([audio.styles.weight, audio.neutral_style().detach()[None]])
+    heard, _ = audio(batch.features, styles[batch.style], audio.start(len(batch.style)))
+    instants, contact = [], []
+    for k, first in enumerate(batch.first):
+        own = AudioFeatures(*(part[k] for part in heard))
+        instants.append(instants_at(own, first, batch.time_s[k], batch.lids[k]))
+        contact.append(interpolate(own.contact, batch.time_s[k] * FEATURE_RATE_HZ - first))
+    return Instants(*(torch.cat(parts) for parts in zip(*instants, strict=True))), torch.stack(contact)
+
+
+class Objective:
+    """The loss of a batch: the paper's three terms, the lips' and the sampler's."""
+
+    def __init__(self, rig: FaceRig, moving: Int64[np.ndarray, " moving"]) -> None:
+        self.head, self.moving = rig.head, moving
+        self.initial = torch.from_numpy(initial_log_density(rig.head)).log_softmax(0)
+        self.gaps = torch.from_numpy(rig.head.seal.gaps)
+        self.eye = np.zeros(len(rig.head.atlas.vertices), bool)
+        self.eye[rig.head.regions["eyes"]] = True
+
+    def __call__(self, network: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
+        """Named terms, in mm² where they are distances."""
+        assert isinstance(network, MMTalker)
+        instants, contact_logits = hear_batch(network, batch)
+        latent = network.surface.latent(instants)
+        predicted = 1e3 * self.displace(network.surface, latent, batch.anchors)
+        rim = 1e3 * self.displace(network.surface, latent, self.head.rim_anchors)
+        truth, true_rim = 1e3 * batch.offsets, 1e3 * batch.rim_offsets
+        weight = 1 + CLOSURE_WEIGHT * batch.contact.flatten()
+        error = (predicted - truth).square().sum(-1)
+        rim_error = (rim - true_rim).square().sum(-1)
+        gap_error = torch.einsum("jr,rtc->jtc", self.gaps, rim - true_rim).square().sum(-1)
+        reconstruction = error.mean() + 0.1 * (rim_error * weight).mean()
+        velocity = _velocity(predicted - truth) + 0.1 * _velocity(rim - true_rim)
+        eyes = self._eye_divergence(predicted, truth, batch.anchors)
+        distance = (gap_error * weight).mean()
+        touching = functional.binary_cross_entropy_with_logits(contact_logits, batch.contact)
+        sampler = self._sampler(network.log_density, batch.anchors, error.detach().mean(1))
+        total = reconstruction + 10 * velocity + 0.01 * eyes
+        total = total + LIP_DISTANCE_WEIGHT * distance + CONTACT_WEIGHT * touching + SAMPLER_WEIGHT * sampler
+        terms = {"rec": reconstruction, "vel": velocity, "eye": eyes, "lips": distance, "contact": touching}
+        return {"total": total, **{name: term.detach() for name, term in terms.items()}}
+
+    def displace(self, surface: SurfaceDecoder, latent: Tensor, anchors: Anchors) -> Float[Tensor, "points frames 3"]:
+        """Displacements in metres at anchors, zero where nothing moves."""
+        points = active_points(self.head.atlas, self.moving, anchors)
+        corners, weights = torch.from_numpy(points.corners), torch.from_numpy(points.weights)
+        moved = surface.decode(surface.interpolate(latent, corners, weights))
+        result = moved.new_zeros(len(anchors.face), *moved.shape[1:])
+        return result.index_copy(
+            0, torch.from_numpy(points.index), moved * torch.from_numpy(points.mask)[:, None, None]
+        )
+
+    def _eye_divergence(self, predicted: Tensor, truth: Tensor, anchors: Anchors) -> Tensor:
+        """Eq. 10: KL between how true and predicted movement of each point of the eye region spreads over the frames."""
+        eye = torch.from_numpy(self.eye[self.head.atlas.faces[anchors.face]].all(1))
+        if not eye.any():
+            return predicted.new_zeros(())
+        own, true = (movement[eye].norm(dim=-1).log_softmax(1) for movement in (predicted + 1e-6, truth + 1e-6))
+        return functional.kl_div(own, true, log_target=True, reduction="batchmean")
+
+    def _sampler(self, log_density: Tensor, anchors: Anchors, error: Tensor) -> Tensor:
+        """Draws points to where the error is, by the score of the drawn triangles, without leaving the start too far."""
+        log_share = log_density.log_softmax(0)
+        reward = (error / error.mean().clamp_min(1e-9)).clamp(max=10) - 1
+        drawn = (log_share[torch.from_numpy(anchors.face).long()] * reward).mean()
+        return SAMPLER_SPREAD * functional.kl_div(self.initial, log_share, log_target=True, reduction="sum") - drawn
+
+
+def _velocity(difference: Float[Tensor, "points sequences*frames 3"]) -> Tensor:
+    """Eq. 9: mean square of the frame-to-frame change of an error, sequence by sequence."""
+    steps = difference.unflatten(1, (SEQUENCES, FRAMES)).diff(dim=2)
+    return steps.square().sum(-1).mean()
+
+
+def train(
+    corpus: Corpus,
+    head: Head,
+    encoder: CompactEncoder,
+    folder: Path,
+    steps: int,
+    config: MMTalkerConfig,
+    evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
+) -> MMTalker:
+    """Train for `steps`; see the model card for what that took."""
+    rig = corpus.rig(head)
+    clips = [clip for clip in hear_corpus(corpus, encoder, held_out=False) if len(clip.contact) > RATE_HZ]
+    config = replace(config, features=encoder.config.width, styles=1 + max(clip.style for clip in clips))
+    torch.manual_seed(0)
+    network = MMTalker(config, head.atlas, rig.moving, initial_log_density(head))
+    minutes = sum(len(clip.contact) for clip in clips) / RATE_HZ / 60
+    header = Header(
+        "mmtalker", asdict(config), data=f"{minutes:.0f} min of the synthetic corpus, {config.styles} subjects"
+    )
+    fit(
+        network,
+        lambda step: draw_batch(clips, rig, network.log_density, step),
+        Objective(rig, rig.moving),
+        LoopConfig(steps, learning_rate=2e-3, weight_decay=0.0, ema=0.998),
+        folder,
+        header,
+        evaluate,
+    )
+    return network
