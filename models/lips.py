@@ -12,8 +12,6 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from scipy.sparse import csr_matrix
 
-UPPER_SHARE = 0.4
-"""How much of a gap the upper lip closes; the lower lip, with the jaw, does the rest."""
 CONTACT_LOW, CONTACT_RANGE = 0.15, 0.45
 """Contact probability at which the lips begin to close, and how much more of it shuts them."""
 

@@ -29,8 +29,8 @@ class Part(NamedTuple):
 def eyeball(centre: Float[np.ndarray, " 3"], radius: float, segments: int = 24) -> Part:
     """An eyeball looking along +Z, front 115° of it, the cornea bulging over the iris.
 
-    The chart is the azimuthal equidistant disc: the pupil in its middle, the iris' rim at IRIS_ANGLE / EYE_ANGLE of its
-    radius.
+    The chart is a disc with the pupil in its middle; radii go with the root of the angle, so that the iris, whose rim is at
+    IRIS_ANGLE / EYE_ANGLE of the squared radius, gets a quarter of it.
     """
     rings = np.concatenate([np.linspace(0, IRIS_ANGLE, 5)[1:], np.linspace(IRIS_ANGLE, EYE_ANGLE, 8)[1:]])
     turn = np.arange(segments) * 2 * np.pi / segments
@@ -38,7 +38,7 @@ def eyeball(centre: Float[np.ndarray, " 3"], radius: float, segments: int = 24) 
     angle, around = np.append(angle, 0.0), np.append(around, 0.0)
     bulge = 1 + 0.05 * np.clip(1 - (angle / IRIS_ANGLE) ** 2, 0, 1)
     direction = np.stack([np.sin(angle) * np.cos(around), np.sin(angle) * np.sin(around), np.cos(angle)], 1)
-    uvs = 0.5 + 0.5 * (angle / EYE_ANGLE)[:, None] * np.stack([np.cos(around), np.sin(around)], 1)
+    uvs = 0.5 + 0.5 * np.sqrt(angle / EYE_ANGLE)[:, None] * np.stack([np.cos(around), np.sin(around)], 1)
     strip = _grid_faces(len(rings), segments, closed=True)
     fan = np.stack([np.full(segments, len(angle) - 1), np.roll(np.arange(segments), -1), np.arange(segments)], 1)
     return _outward(Part(centre + radius * bulge[:, None] * direction, np.concatenate([fan, strip]), uvs))
@@ -51,7 +51,7 @@ class Arch:
     edge_y: float
     front_z: float
     side: int
-    curvature: float = 48.0
+    curvature: float = 36.0
     """The arch is z = front_z - curvature · x²."""
 
 

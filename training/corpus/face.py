@@ -36,8 +36,6 @@ ACTIONS = (
 OPENING_MM = 13.0
 """Gap between the lips at an opening of 1."""
 JAW_SMOOTHING_S = 0.045
-EYES_CLOSED = 0.75
-"""Strength of `eyeBlink` at which the lids of the canonical head meet."""
 
 Weights = Float[np.ndarray, "samples actions"]
 
@@ -171,8 +169,7 @@ def brow_track(loudness: Curve, subject: Subject, random: np.random.Generator) -
 
 def upper_face_weights(blinks: Curve, brows: Curve, subject: Subject) -> Weights:
     """Weights of eyelids and brows."""
-    lids = EYES_CLOSED * blinks
-    tracks = {"eyeBlinkLeft": lids, "eyeBlinkRight": lids, "browInnerUp": 0.7 * brows}
+    tracks = {"eyeBlinkLeft": blinks, "eyeBlinkRight": blinks, "browInnerUp": 0.7 * brows}
     return _stack(tracks | _both_sides("browOuterUp", 0.5 * brows, subject.asymmetry), len(blinks))
 
 
