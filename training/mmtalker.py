@@ -43,9 +43,9 @@ from training.speech_encoder import POWER_SCALE, Augmentation, label
 
 FRAMES = 6
 """Frames of a training sequence, at 30 a second."""
-SEQUENCES = 6
+SEQUENCES = 8
 """Sequences of a batch."""
-POINTS = 768
+POINTS = 256
 """Points at which a batch is compared, beside the rim of the lips."""
 MEMORY_S = 2.0
 """Speech that the LSTM hears before the first frame of a sequence."""
@@ -187,9 +187,8 @@ class Objective:
         """Named terms, in mm² where they are distances."""
         assert isinstance(network, MMTalker)
         instants, contact_logits = hear_batch(network, batch)
-        latent = network.surface.latent(instants)
-        predicted = 1e3 * self.displace(network.surface, latent, batch.anchors)
-        rim = 1e3 * self.displace(network.surface, latent, self.head.rim_anchors)
+        both = Anchors(*(np.concatenate(pair) for pair in zip(batch.anchors, self.head.rim_anchors, strict=True)))
+        predicted, rim = (1e3 * self.displace(network.surface, instants, both)).split([POINTS, len(self.head.rim)])
         truth, true_rim = 1e3 * batch.offsets, 1e3 * batch.rim_offsets
         weight = 1 + CLOSURE_WEIGHT * batch.contact.flatten()
         error = (predicted - truth).square().sum(-1)
@@ -206,15 +205,16 @@ class Objective:
         terms = {"rec": reconstruction, "vel": velocity, "eye": eyes, "lips": distance, "contact": touching}
         return {"total": total, **{name: term.detach() for name, term in terms.items()}}
 
-    def displace(self, surface: SurfaceDecoder, latent: Tensor, anchors: Anchors) -> Float[Tensor, "points frames 3"]:
-        """Displacements in metres at anchors, zero where nothing moves."""
+    def displace(self, surface: SurfaceDecoder, instants: Instants, anchors: Anchors) -> Float[Tensor, "points frames 3"]:
+        """Displacements in metres at anchors, zero where nothing moves. Features are made at their corners only."""
         points = active_points(self.head.atlas, self.moving, anchors)
-        corners, weights = torch.from_numpy(points.corners), torch.from_numpy(points.weights)
-        moved = surface.decode(surface.interpolate(latent, corners, weights))
-        result = moved.new_zeros(len(anchors.face), *moved.shape[1:])
-        return result.index_copy(
-            0, torch.from_numpy(points.index), moved * torch.from_numpy(points.mask)[:, None, None]
-        )
+        rows, corners = np.unique(points.corners, return_inverse=True)
+        fused = surface.fused(instants, torch.from_numpy(rows))
+        weights = torch.from_numpy(points.weights)
+        fused = surface.interpolate(fused, torch.from_numpy(corners.reshape(-1, 3)), weights)
+        moved = surface.decode(surface.decoder[0](fused)) * torch.from_numpy(points.mask)[:, None, None]
+        everywhere = moved.new_zeros(len(anchors.face), *moved.shape[1:])
+        return everywhere.index_copy(0, torch.from_numpy(points.index), moved)
 
     def _eye_divergence(self, predicted: Tensor, truth: Tensor, anchors: Anchors) -> Tensor:
         """Eq. 10: KL between how true and predicted movement of each point of the eye region spreads over the frames."""

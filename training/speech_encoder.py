@@ -3,7 +3,8 @@
     python -m training speech-encoder --corpus build/corpus --out build/speech_encoder
 
 Learns visemes, phones, the mouth's curves in the neutral style, and labial contact, from recorded and synthetic speech in
-equal parts. Closures weigh more in the regression, since a plain mean blurs them away. Augmentation acts on power
+equal parts. Closures weigh more in the regression, since a plain mean blurs them away. Labels of recorded clips, a third of
+whose words are wrong, give way in part to what the network hears itself (bootstrapping: Reed et al. 2015). Augmentation acts on power
 spectra and grows over the first third of the run: too heavy too early costs accuracy.
 """
 
@@ -45,6 +46,8 @@ CROP = 400
 """Log-mel frames of a training crop: 4 s."""
 POWER_SCALE = 4096.0
 """Powers are kept as float16, times this."""
+MISTRUST = 0.3
+"""How much a recorded clip's label gives way to what the network hears: a third of the words are wrong."""
 WARPS = tuple(np.round(np.arange(0.86, 1.161, 0.02), 2).tolist())
 
 
@@ -64,10 +67,11 @@ class LabelledSpectrum:
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised log-mel crops with their labels; valid is 0 in the padding."""
+    """Normalised log-mel crops with their labels; valid is 0 in the padding; trust is 1 where labels are exact."""
 
     mel: Float[Tensor, "batch frames bins"]
     valid: Float[Tensor, "batch half"]
+    trust: Float[Tensor, " batch"]
     viseme: Int[Tensor, "batch half"]
     phone: Int[Tensor, "batch half"]
     targets: Float[Tensor, "batch half 4"]
@@ -165,7 +169,7 @@ def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, streng
     augment = Augmentation(dataset, random, strength)
     kinds = [kind for flag in (True, False) if (kind := [item for item in dataset if item.recorded is flag])]
     rows = [_draw_crop(kinds[k % len(kinds)], random, augment) for k in range(size)]
-    log_mel, frames, viseme, phone, targets = (torch.stack(column) for column in zip(*rows, strict=True))
+    log_mel, frames, trust, viseme, phone, targets = (torch.stack(column) for column in zip(*rows, strict=True))
     mel = normalise(log_mel, frames)
     for row in mel:
         for _ in range(2):
@@ -174,17 +178,21 @@ def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, streng
         for _ in range(3):
             width, first = random.integers(12), random.integers(CROP - 12)
             row[first : first + width] = 0
-    return Batch(mel, frames[:, ::2], viseme, phone, targets)
+    return Batch(mel, frames[:, ::2], trust, viseme, phone, targets)
 
 
 def _draw_crop(
     items: Sequence[LabelledSpectrum], random: np.random.Generator, augment: Augmentation
 ) -> tuple[Tensor, ...]:
     item = items[random.integers(len(items))]
-    start = 2 * int(random.integers(max(1, (len(item.power) - CROP) // 2 + 1)))
-    power = augment(item.power[start : start + CROP].float() / POWER_SCALE)
-    log_mel = (power @ augment.filters()).clamp_min(POWER_FLOOR).log()
-    missing, half = CROP - len(power), slice(start // 2, (start + CROP) // 2)
+    tempo = float(np.exp(random.uniform(-0.14, 0.14) * augment.strength))
+    start = 2 * int(random.integers(max(1, int(len(item.power) - CROP * tempo) // 2 + 1)))
+    place = torch.arange(start, len(item.power), tempo)[:CROP]
+    low = place.floor().long().clamp(max=len(item.power) - 2)
+    power = torch.lerp(item.power[low].float(), item.power[low + 1].float(), (place - low)[:, None]) / POWER_SCALE
+    log_mel = (augment(power) @ augment.filters()).clamp_min(POWER_FLOOR).log()
+    half = (place[::2] / 2).round().long().clamp(max=len(item.viseme) - 1)
+    missing = CROP - len(power)
 
     def padded(values: Tensor) -> Tensor:
         return torch.cat([values, values.new_zeros((CROP // 2 - len(values), *values.shape[1:]))])
@@ -192,6 +200,7 @@ def _draw_crop(
     return (
         functional.pad(log_mel, (0, 0, 0, missing), value=float(np.log(POWER_FLOOR))),
         functional.pad(torch.ones(len(power)), (0, missing)),
+        torch.tensor(1 - MISTRUST * augment.strength if item.recorded else 1.0),
         *(padded(values[half]) for values in (item.viseme, item.phone, item.targets)),
     )
 
@@ -200,15 +209,19 @@ def losses_of(encoder: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
     """Cross entropies of viseme and phone, closure-weighted regression of the curves, and contact."""
     assert isinstance(encoder, CompactEncoder)
     hidden = encoder(batch.mel)
-    valid = batch.valid / batch.valid.sum()
+    valid, trust = batch.valid / batch.valid.sum(), batch.trust[:, None]
     curves, contact, labiodental = batch.targets[..., :2], batch.targets[..., 2], batch.targets[..., 3]
-    weight = (1 + 2.5 * (2 * contact + labiodental)) * batch.valid
+    weight = (1 + 2.5 * (2 * contact + labiodental)) * batch.valid * trust
 
     def entropy(logits: Tensor, target: Tensor) -> Tensor:
-        each = functional.cross_entropy(logits.transpose(1, 2), target, reduction="none", label_smoothing=0.05)
-        return (each * valid).sum()
+        logits = logits.transpose(1, 2)
+        given = functional.cross_entropy(logits, target, reduction="none", label_smoothing=0.05)
+        own = functional.cross_entropy(logits, logits.detach().softmax(1), reduction="none")
+        return ((trust * given + (1 - trust) * own) * valid).sum()
 
-    touching = functional.binary_cross_entropy_with_logits(encoder.contact(hidden)[..., 0], contact, reduction="none")
+    touch = encoder.contact(hidden)[..., 0]
+    believed = trust * contact + (1 - trust) * touch.detach().sigmoid()
+    touching = functional.binary_cross_entropy_with_logits(touch, believed, reduction="none")
     terms = {
         "viseme": entropy(encoder.viseme(hidden), batch.viseme),
         "phone": entropy(encoder.phone(hidden), batch.phone),

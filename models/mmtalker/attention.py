@@ -28,9 +28,11 @@ class DualCrossAttention(nn.Module):
         self, motion: Features, audio: Float[Tensor, "frames width"], around: Float[Tensor, "frames keys width"]
     ) -> Float[Tensor, "vertices frames 2*width"]:
         """f_p, f_ag at each frame, and f_ag around it → f_fa."""
-        query = self.query(motion).transpose(0, 1)
-        scores = query @ self.key(around).transpose(1, 2) / math.sqrt(motion.shape[-1]) + self.offset_bias
-        attended = (scores.softmax(-1) @ self.value(around)).transpose(0, 1)
+        keys = self.key(around)
+        # q · k = (W_q f_p + b_q) · k: W_q acts on the few keys, not on the many vertices
+        scores = motion.transpose(0, 1) @ (keys @ self.query.weight).transpose(1, 2) + (keys @ self.query.bias)[:, None]
+        weights = (scores / math.sqrt(motion.shape[-1]) + self.offset_bias).softmax(-1)
+        attended = (weights @ self.value(around)).transpose(0, 1)
         return torch.cat([motion + attended, audio + attended], -1)
 
 

@@ -15,23 +15,27 @@ class VertexEncoding(nn.Module):
     it. Without `timed` the encoding is of the place alone (the paper's ablation).
     """
 
-    cosine: Tensor
-    sine: Tensor
-
-    def __init__(self, uvs: Float[Tensor, "vertices 2"], degrees: int, *, timed: bool = True) -> None:
+    def __init__(self, *, timed: bool = True) -> None:
         super().__init__()
-        angle = torch.arccos((2 * uvs.double() - 1).clamp(-1, 1))[..., None] * torch.arange(1, degrees + 1)
-        self.register_buffer("cosine", angle.cos().flatten(1).float(), persistent=False)
-        self.register_buffer("sine", angle.sin().flatten(1).float(), persistent=False)
         self.frequency = nn.Parameter(torch.ones(()), requires_grad=timed)
         self.timed = timed
 
-    def forward(self, time_s: Float[Tensor, " frames"]) -> Float[Tensor, "vertices frames 2*degrees"]:
-        """The encoding of every vertex at each time."""
+    def forward(
+        self, time_s: Float[Tensor, " frames"], cosine: Float[Tensor, "vertices n"], sine: Float[Tensor, "vertices n"]
+    ) -> Float[Tensor, "vertices frames n"]:
+        """The encoding at each time, from `chebyshev_tables` or from any linear combination of their rows."""
         if not self.timed:
-            return self.cosine[:, None].expand(-1, len(time_s), -1)
+            return cosine[:, None].expand(-1, len(time_s), -1)
         phase = self.frequency * back_and_forth(time_s)
-        return self.cosine[:, None] * phase.cos()[:, None] - self.sine[:, None] * phase.sin()[:, None]
+        return cosine[:, None] * phase.cos()[:, None] - sine[:, None] * phase.sin()[:, None]
+
+
+def chebyshev_tables(
+    uvs: Float[Tensor, "vertices 2"], degrees: int
+) -> tuple[Float[Tensor, "vertices 2*degrees"], Float[Tensor, "vertices 2*degrees"]]:
+    """cos(i · arccos s) and sin(i · arccos s), i = 1..degrees, of uvs in 0..1: u's degrees, then v's."""
+    angle = torch.arccos((2 * uvs.double() - 1).clamp(-1, 1))[..., None] * torch.arange(1, degrees + 1)
+    return angle.cos().flatten(1).float(), angle.sin().flatten(1).float()
 
 
 def back_and_forth(time_s: Float[Tensor, " frames"]) -> Float[Tensor, " frames"]:

@@ -3,6 +3,7 @@
 import warnings
 from functools import reduce
 from operator import add
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional
 from models.surface import vertex_neighbours
 
 Features = Float[Tensor, "vertices frames width"]
+Rows = Int[Tensor, " rows"]
 
 
 def propagation_matrix(faces: Int[np.ndarray, "faces 3"], count: int) -> csr_matrix:
@@ -49,31 +51,48 @@ class Propagation(nn.Module):
     def forward(self, x: Features) -> Features:
         """Every vertex gathers from its neighbours and itself."""
         if torch.compiler.is_exporting():
-            slots = range(len(self.neighbours))
-            return reduce(add, (x[self.neighbours[k]] * self.weights[k][:, None, None] for k in slots))
+            return self.gather(x, self.neighbours, self.weights)
         return (self.matrix @ x.flatten(1)).reshape(x.shape)
+
+    def around(self, rows: Rows) -> tuple[Rows, Int[Tensor, "slots rows"]]:
+        """All that `rows` gather from, and for each slot and row the place therein."""
+        return torch.unique(self.neighbours[:, rows], return_inverse=True)
+
+    @staticmethod
+    def gather(x: Features, neighbours: Int[Tensor, "slots rows"], weights: Float[Tensor, "slots rows"]) -> Features:
+        """The same for some rows: neighbours index x, slot by slot."""
+        return reduce(add, (x[neighbours[k]] * weights[k][:, None, None] for k in range(len(neighbours))))
 
 
 class ResidualGraph(nn.Module):
-    """Oˡ = ReLU(A Oˡ⁻¹ Wˡ⁻¹), two layers with residuals (Fig. 4).
+    """O⁰ = f_st ⊕ f_al; Oˡ = ReLU(A Oˡ⁻¹ Wˡ⁻¹), two layers with residuals (Fig. 4).
 
-    With `propagation` None the layers see each vertex alone: the paper's ablation, an MLP instead of the graph.
+    Both factors of O⁰ are tables of the vertices times something of the frame (f_al = mixing · channels), so A is applied
+    to the tables and W⁰ to the few channels: O⁰ is never formed, and only the second layer gathers features.
     """
 
-    def __init__(self, width_in: int, width: int, propagation: Propagation | None) -> None:
+    def __init__(self, encoding: int, width: int) -> None:
         super().__init__()
-        self.propagation = propagation
-        self.first = nn.Linear(width_in, width)
+        self.place, self.sound = nn.Linear(encoding, width), nn.Linear(width, width, bias=False)
+        self.place_skip, self.sound_skip = nn.Linear(encoding, width), nn.Linear(width, width, bias=False)
         self.second = nn.Linear(width, width)
-        self.skip = nn.Linear(width_in, width, bias=False)
 
-    def forward(self, x: Features) -> Features:
-        """O⁰ → O²."""
-        hidden = functional.relu(self._propagate(self.first(x))) + self.skip(x)
-        return functional.relu(self._propagate(self.second(hidden))) + hidden
+    def first(self, near: "Factors", own: "Factors", channels: Float[Tensor, "frames channels width"]) -> Features:
+        """O¹ from A's view of the factors (near) and from the vertices' own."""
+        inner = self.place(near.encoded) + torch.einsum("nk,tkh->nth", near.mixing, self.sound(channels))
+        skipped = self.place_skip(own.encoded) + torch.einsum("nk,tkh->nth", own.mixing, self.sound_skip(channels))
+        return functional.relu(inner) + skipped
 
-    def _propagate(self, x: Features) -> Features:
-        return x if self.propagation is None else self.propagation(x)
+    def last(self, gathered: Features, own: Features) -> Features:
+        """O² from A O¹ (gathered) and O¹ (own)."""
+        return functional.relu(self.second(gathered)) + own
+
+
+class Factors(NamedTuple):
+    """What O⁰ is made of at some vertices: f_st (vertices, frames, encoding), and the weights that mix the channels."""
+
+    encoded: Features
+    mixing: Float[Tensor, "vertices channels"]
 
 
 def _neighbour_slots(

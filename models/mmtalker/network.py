@@ -5,6 +5,7 @@ what it says at any instants into displacements at any anchors. Instants are ind
 order and at any frame rate.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import identity
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -20,8 +22,8 @@ from models.atlas import Anchors, Atlas
 from models.checkpoint import config_from, load_into, read_header, read_tensors
 from models.errors import CheckpointError
 from models.mmtalker.attention import DirectFusion, DualCrossAttention
-from models.mmtalker.encoding import VertexEncoding
-from models.mmtalker.graph import Propagation, ResidualGraph, propagation_matrix
+from models.mmtalker.encoding import VertexEncoding, chebyshev_tables
+from models.mmtalker.graph import Factors, Propagation, ResidualGraph, Rows, propagation_matrix
 
 FEATURE_RATE_HZ = 50
 KEY_OFFSETS = tuple(range(-20, 12, 2))
@@ -131,41 +133,61 @@ class SurfaceDecoder(nn.Module):
     """
 
     moving: Tensor
+    cosine: Tensor
+    sine: Tensor
+    near_cosine: Tensor
+    near_sine: Tensor
     place: Tensor
 
     def __init__(self, config: MMTalkerConfig, atlas: Atlas, moving: Int[np.ndarray, " moving"]) -> None:
         super().__init__()
         self.config = config
-        width = config.width
-        active = active_vertices(atlas, moving)
-        self.active = active
+        width, encoding = config.width, 2 * config.degrees
+        self.active = active_vertices(atlas, moving)
         self.register_buffer("moving", torch.from_numpy(np.asarray(moving, np.int64)))
-        uvs = torch.from_numpy(atlas.vertex_uvs[active])
-        self.encoding = VertexEncoding(uvs, config.degrees, timed=config.ste)
-        place = VertexEncoding(uvs, 2 * config.degrees, timed=False)
-        self.register_buffer("place", place.cosine, persistent=False)
-        self.mixing = nn.Sequential(
-            nn.Linear(4 * config.degrees, width), nn.ReLU(), nn.Linear(width, config.channels + 1)
-        )
+        matrix = propagation_matrix(atlas.faces, len(atlas.vertices))[self.active][:, self.active]
+        self.propagation = Propagation(matrix if config.rgcn else identity(len(self.active), format="csr"))
+        uvs = torch.from_numpy(atlas.vertex_uvs[self.active])
+        for name, table in zip(("cosine", "sine"), chebyshev_tables(uvs, config.degrees), strict=True):
+            self.register_buffer(name, table, persistent=False)
+            self.register_buffer(f"near_{name}", self.propagation(table[:, None])[:, 0], persistent=False)
+        self.register_buffer("place", chebyshev_tables(uvs, 2 * config.degrees)[0], persistent=False)
+        self.encoding = VertexEncoding(timed=config.ste)
+        self.mixing = nn.Sequential(nn.Linear(2 * encoding, width), nn.ReLU(), nn.Linear(width, config.channels + 1))
         self.lids = nn.Parameter(torch.randn(width) * 0.1)
-        matrix = propagation_matrix(atlas.faces, len(atlas.vertices))[active][:, active]
-        self.graph = ResidualGraph(2 * config.degrees + width, width, Propagation(matrix) if config.rgcn else None)
+        self.graph = ResidualGraph(encoding, width)
         self.fusion = DualCrossAttention(width, len(KEY_OFFSETS)) if config.dcam else DirectFusion(width)
         sizes = [2 * width, *[config.decoder] * 4, 3]
-        self.decoder = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.decoder = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
+
+    def fused(self, instants: Instants, rows: Rows | None = None) -> Float[Tensor, "active frames 2*width"]:
+        """f_fa at the active vertices, or at `rows` of them."""
+        channels = torch.cat([instants.local, instants.lids[:, None, None] * self.lids], 1)
+        mixing = self.mixing(self.place)
+        near_mixing = self.propagation(mixing[:, None])[:, 0]
+        if rows is None:
+            hidden = self._first(instants.time_s, slice(None), mixing, near_mixing, channels)
+            motion = self.graph.last(self.propagation(hidden), hidden)
+        else:
+            ring, neighbours = self.propagation.around(rows)
+            hidden = self._first(instants.time_s, ring, mixing[ring], near_mixing[ring], channels)
+            gathered = self.propagation.gather(hidden, neighbours, self.propagation.weights[:, rows])
+            motion = self.graph.last(gathered, hidden[torch.searchsorted(ring, rows)])
+        return self.fusion(motion, instants.overall, instants.around)
+
+    def _first(
+        self, time_s: Tensor, at: slice | Rows, mixing: Tensor, near_mixing: Tensor, channels: Tensor
+    ) -> Float[Tensor, "vertices frames width"]:
+        near = Factors(self.encoding(time_s, self.near_cosine[at], self.near_sine[at]), near_mixing)
+        own = Factors(self.encoding(time_s, self.cosine[at], self.sine[at]), mixing)
+        return self.graph.first(near, own, channels)
 
     def latent(self, instants: Instants) -> Float[Tensor, "active frames decoder"]:
-        """f_fa at the active vertices, through the decoder's first layer.
+        """f_fa through the decoder's first layer.
 
         That layer is linear, so it commutes with the interpolation of Eq. 6, and is done where there are fewer points.
         """
-        mixing = self.mixing(self.place)
-        local = torch.einsum("nk,tkh->nth", mixing[:, :-1], instants.local)
-        local = local + mixing[:, -1:, None] * (instants.lids[:, None] * self.lids)
-        encoded = self.encoding(instants.time_s)
-        motion = self.graph(torch.cat([encoded, local], -1))
-        fused = self.fusion(motion, instants.overall, instants.around)
-        return self.decoder[0](fused)
+        return self.decoder[0](self.fused(instants))
 
     def interpolate(
         self,
