@@ -44,6 +44,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], header: Header, *
     partial = path.with_suffix(".partial")
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(stored, partial, metadata={"talker": json.dumps(asdict(header), sort_keys=True)})
+    partial.chmod(0o644)  # safetensors writes for the owner alone
     partial.replace(path)
 
 
