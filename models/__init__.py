@@ -1,0 +1,1 @@
+"""The core: speech in, frames out."""

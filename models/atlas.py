@@ -45,8 +45,8 @@ class Raster(NamedTuple):
 class Atlas:
     """The canonical surface and its charts.
 
-    vertices (N, 3), faces (F, 3) into them; uvs (K, 2) in 0..1 and uv_faces (F, 3) into them, no triangle flipped and no
-    two overlapping; chart (F,): number of the chart that a face belongs to.
+    vertices (N, 3), faces (F, 3) into them; uvs (K, 2) in 0..1 and uv_faces (F, 3) into them, no triangle flipped and
+    no two overlapping; chart (F,): number of the chart that a face belongs to.
     """
 
     vertices: Float32[np.ndarray, "vertices 3"]
@@ -96,8 +96,8 @@ class Atlas:
         return np.einsum("pk,pkd->pd", anchors.weights, self.corners[anchors.face])
 
     def interpolate(
-        self, values: Float[np.ndarray, "vertices *rest"], anchors: Anchors
-    ) -> Float[np.ndarray, "points *rest"]:
+        self, values: Float[np.ndarray, "vertices ..."], anchors: Anchors
+    ) -> Float[np.ndarray, "points ..."]:
         """A vertex quantity at anchors (Eq. 6)."""
         return np.einsum("pk,pk...->p...", anchors.weights, values[self.faces[anchors.face]])
 

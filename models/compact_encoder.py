@@ -93,6 +93,7 @@ class PowerSpectrum(nn.Module):
         self.register_buffer("basis", torch.from_numpy(basis.astype(np.float32)), persistent=False)
 
     def forward(self, samples: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch frames bins"]:
+        """Power per bin, 1 for a full-scale sine."""
         count = (samples.shape[1] - WINDOW) // HOP + 1
         # WINDOW = 2.5 HOP: a frame is five half hops, so framing is five shifted slices of one reshape
         half = HOP // 2
@@ -134,6 +135,7 @@ class Layer(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: Tensor, band: Tensor, offset: Tensor) -> Tensor:
+        """One layer: (batch, frames, width) in and out; band masks, offset indexes the distances."""
         batch, count, width = x.shape
         qkv = (
             self.qkv(self.norms[0](x)).reshape(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)

@@ -42,6 +42,7 @@ class Waveform:
 
     @property
     def duration_s(self) -> float:
+        """Seconds of sound."""
         return self.samples.size / self.rate_hz
 
 

@@ -153,8 +153,8 @@ def load_engine(
 ) -> LocalEngine:
     """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds.
 
-    `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing or damaged, OutOfRange for
-    a device that there is not.
+    `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing or damaged, OutOfRange
+    for a device that there is not.
     """
     from models.checkpoint import pinned_file
     from models.features import load_compact

@@ -48,10 +48,17 @@ class EncoderState(NamedTuple):
 
 
 class SpeechEncoder(Protocol):
-    """Samples in, features out at FEATURE_RATE_HZ, `width` numbers each; `lookahead_s` of sound is waited for."""
+    """Samples in, features out at FEATURE_RATE_HZ."""
 
-    width: int
-    lookahead_s: float
+    @property
+    def width(self) -> int:
+        """Numbers in a feature."""
+        ...
+
+    @property
+    def lookahead_s(self) -> float:
+        """Seconds of sound after a feature that must be there before it is."""
+        ...
 
     def start(self) -> EncoderState:
         """The state before the first sample."""

@@ -21,7 +21,7 @@ class LipSeal:
     """Closes lips on any set of surface points.
 
     gaps (J, R): the R rim vertices' offsets → J gap vectors, lower minus upper. field (P, J): how far each of P points
-    moves along each gap; positive on the upper lip, negative on the lower, and field[upper] - field[lower] = 1 at the rim.
+    moves along each gap; positive on the upper lip, negative on the lower; their difference is 1 at the rim.
     """
 
     gaps: Float32[np.ndarray, "columns rim"]

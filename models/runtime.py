@@ -1,8 +1,8 @@
 """Where networks run: one seam over onnxruntime on the CPU and torch on a GPU.
 
 A module is compiled for fixed example inputs. On the CPU it is exported to ONNX once, into a cache, and served by
-onnxruntime, which is about twice as fast as torch there; on CUDA it stays in torch. Either way it is then a function from
-tensors to a tuple of tensors, on the device.
+onnxruntime, which is about twice as fast as torch there; on CUDA it stays in torch. Either way it is then a function
+from tensors to a tuple of tensors, on the device.
 """
 
 import hashlib
@@ -49,7 +49,9 @@ class Runtime:
     def compile(
         self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int] | None = None
     ) -> Function:
-        """`module` as a function. `dynamic` maps an input's position to its axis of varying length (one length for all)."""
+        """`module` as a function. `dynamic` maps an input's position to its axis of varying length (one length for
+        all).
+        """
         module = module.eval()
         if self.device.type == "cuda":
             module = module.to(self.device)

@@ -21,19 +21,9 @@ from training.corpus import espeak, festival, flite
 from training.corpus.espeak import EspeakVoice, Onset, marks_of, with_stress
 from training.corpus.festival import FestivalVoice
 from training.corpus.flite import FliteVoice, radio_mark
+from training.corpus.phones import ARPABET, VOWELS, Phone
 from training.corpus.text import WORDS, sentences
-from training.corpus.utterance import (
-    ARPABET,
-    VOWELS,
-    Mark,
-    Phone,
-    SynthesizerError,
-    Utterance,
-    Voice,
-    check_sentence,
-    resample,
-    tile,
-)
+from training.corpus.utterance import Mark, SynthesizerError, Utterance, Voice, check_sentence, resample, tile
 from training.corpus.voices import DisguisedVoice, disguise, draw_voice, speak_corpus
 
 HAS_ESPEAK = ctypes.util.find_library("espeak-ng") is not None

@@ -5,6 +5,7 @@ where on the chart a texel lies.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,8 +30,8 @@ class Part(NamedTuple):
 def eyeball(centre: Float[np.ndarray, " 3"], radius: float, segments: int = 24) -> Part:
     """An eyeball looking along +Z, front 115° of it, the cornea bulging over the iris.
 
-    The chart is a disc with the pupil in its middle; radii go with the root of the angle, so that the iris, whose rim is at
-    IRIS_ANGLE / EYE_ANGLE of the squared radius, gets a quarter of it.
+    The chart is a disc with the pupil in its middle; radii go with the root of the angle, so that the iris, whose rim
+    is at IRIS_ANGLE / EYE_ANGLE of the squared radius, gets a quarter of it.
     """
     rings = np.concatenate([np.linspace(0, IRIS_ANGLE, 5)[1:], np.linspace(IRIS_ANGLE, EYE_ANGLE, 8)[1:]])
     turn = np.arange(segments) * 2 * np.pi / segments
@@ -69,7 +70,7 @@ def teeth(arch: Arch, columns: int = 4) -> Part:
     """One arch of twelve teeth and its gum; `columns` grid columns a tooth. The chart is (along, down the profile)."""
     widths = TOOTH_WIDTHS * (1.0 if arch.side > 0 else 0.88)
     edges = np.concatenate([[0], np.cumsum(widths)])
-    along = np.unique(np.concatenate([np.linspace(a, b, columns + 1) for a, b in zip(edges, edges[1:], strict=False)]))
+    along = np.unique(np.concatenate([np.linspace(a, b, columns + 1) for a, b in pairwise(edges)]))
     along = np.concatenate([-along[:0:-1], along])
     within = np.clip(np.searchsorted(edges, np.abs(along), side="right") - 1, 0, len(widths) - 1)
     centred = np.clip(2 * (np.abs(along) - edges[within]) / widths[within] - 1, -1, 1)
@@ -106,7 +107,7 @@ def _grid_faces(rows: int, columns: int, *, closed: bool) -> Int[np.ndarray, "fa
 
 
 def _outward(part: Part) -> Part:
-    """Faces turned, and the chart mirrored, so that both are counter-clockwise seen from outside (from +Z, in front)."""
+    """Faces turned, and the chart mirrored, so that both are counter-clockwise seen from outside."""
     corners = part.vertices[part.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     away = corners.mean(1) - [0, part.vertices[:, 1].mean(), part.vertices[:, 2].mean() - 0.02]

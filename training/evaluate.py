@@ -72,7 +72,9 @@ def speech_report(talker: Talker, clips: Sequence[SpokenClip], noise_db: float |
 def lips_of(
     talker: Talker, waveform: Waveform, count: int
 ) -> tuple[Float32[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
-    """Inner opening in mm, 0 at contact, and rounding (minus the rim's width in mm), at 100 Hz, of the skin as produced."""
+    """Inner opening in mm, 0 at contact, and rounding (minus the rim's width in mm), at 100 Hz, of the skin as
+    produced.
+    """
     head, rim = talker.head, talker.head.rim_anchors
     seal = head.seal.at(head.atlas.weights_matrix(rim))
     query = talker.motion.query(rim, rim)

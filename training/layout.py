@@ -1,8 +1,8 @@
 """The atlas' layout: one square, the face in most of it, every other chart in a slot of its own.
 
-The skin's conformal chart gives the face a tenth of its area and the scalp the rest. A disc around the face is enlarged as
-it is, which keeps angles; what lies outside is squeezed between it and the square's edge. Lips and eyelids are
-enlarged once more. Every map is smooth and monotone along the rays from its centre.
+The skin's conformal chart gives the face a tenth of its area and the scalp the rest. A disc around the face is
+enlarged as it is, which keeps angles; what lies outside is squeezed between it and the square's edge. Lips and eyelids
+are enlarged once more. Every map is smooth and monotone along the rays from its centre.
 """
 
 from collections.abc import Sequence
@@ -103,17 +103,17 @@ def _fill(
     vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, "faces 3"], loops: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Close each loop with a fan around its mean."""
-    vertices, faces = [vertices], [faces]
-    for number, loop in enumerate(loops):
-        centre = len(vertices[0]) + number
-        faces.append(np.stack([np.roll(loop, -1), loop, np.full(len(loop), centre)], 1))
-        vertices.append(vertices[0][loop].mean(0, keepdims=True))
-    return np.concatenate(vertices), np.concatenate(faces)
+    centres = [vertices[loop].mean(0) for loop in loops]
+    fans = [
+        np.stack([np.roll(loop, -1), loop, np.full(len(loop), len(vertices) + number)], 1)
+        for number, loop in enumerate(loops)
+    ]
+    return np.concatenate([vertices, centres]), np.concatenate([faces, *fans])
 
 
 FACE_RADIUS, SQUEEZE = 0.18, 0.1
-"""Radius of what is enlarged as it is, in units of the chart's height; beyond it radii grow with this power only, so that
-nothing is squeezed across more than about 1 / SQUEEZE."""
+"""Radius of what is enlarged as it is, in units of the chart's height; beyond it radii grow with this power only, which
+bounds how much more they shrink than circles do."""
 CORE, CORE_SHARE = 0.13, 0.66
 """Squeezed radius up to which the map to the square is a scaling, and the share of the square that this takes."""
 

@@ -32,7 +32,7 @@ CLOSED, RISE = 0.2, 0.15
 
 @dataclass(frozen=True, eq=False)
 class LipTrack:
-    """One clip's lips at 100 Hz: inner opening (0 is contact), rounding (any unit, larger is rounder), and its phones."""
+    """One clip's lips at 100 Hz: inner opening (0 is contact), rounding (larger is rounder), and its phones."""
 
     speaker: str
     opening: Curve
@@ -71,10 +71,10 @@ class LipSync:
 def score(tracks: Sequence[LipTrack]) -> LipSync:
     """The metric over clips.
 
-    bcr: share of p, b, m at which the lips close (normalised opening under 0.2 within 50 ms, with a rise over 0.15 within
-    200 ms); far: the same for t d n k g s z l away from labials and silence; vcc: opening at open vowels less that at
-    labials, each the mean over phones of the phone's mean; rnd: rounding at round less that at spread vowels; lag and r0:
-    cross-correlation of the opening with the coarticulation oracle's, by clip, averaged.
+    bcr: share of p, b, m at which the lips close (normalised opening under 0.2 within 50 ms, with a rise over 0.15
+    within 200 ms); far: the same for t d n k g s z l away from labials and silence; vcc: opening at open vowels less
+    that at labials, each the mean over phones of the phone's mean; rnd: rounding at round less that at spread vowels;
+    lag and r0: cross-correlation of the opening with the coarticulation oracle's, by clip, averaged.
     """
     closures = [_closes(track, phone) for track in tracks for phone in track.phones if phone.name in BILABIAL]
     alarms = [_closes(track, phone) for track in tracks for phone in _clear_linguals(track.phones)]

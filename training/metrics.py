@@ -4,6 +4,7 @@ The field's "LVE" is mostly the mean of squared maxima though tables say mm, and
 that errors cancel. Here both forms stand side by side, in mm and mm².
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -16,8 +17,8 @@ Motion = Float[np.ndarray, "frames vertices 3"]
 class VertexErrors:
     """lve, eve: mean over frames of the largest error at lips / eyes, in mm, and of its square, in mm².
 
-    fdd: mean over the upper face of the difference of temporal standard deviations (truth less prediction), in mm; fdd_abs
-    of its absolute value.
+    fdd: mean over the upper face of the difference of temporal standard deviations (truth less prediction), in mm;
+    fdd_abs of its absolute value.
     """
 
     lve_mm: float
@@ -28,7 +29,7 @@ class VertexErrors:
     fdd_abs_mm: float
 
 
-def vertex_errors(predicted: Motion, truth: Motion, regions: dict[str, Int[np.ndarray, " members"]]) -> VertexErrors:
+def vertex_errors(predicted: Motion, truth: Motion, regions: Mapping[str, Int[np.ndarray, " members"]]) -> VertexErrors:
     """Errors of one sequence; positions or offsets in metres; regions lips, eyes and upper_face index the vertices."""
     largest = {}
     for name in ("lips", "eyes"):

@@ -2,9 +2,9 @@
 
     python -m training mmtalker --corpus build/corpus --encoder weights/speech.safetensors --out build/mmtalker
 
-The paper's loss (Eq. 7 to 10) in millimetres, at points that the learned sampler draws; beside it what makes lips close:
-frames of labial contact weigh more, the distance between the lips is a term of its own, and a contact head learns when
-they touch. The speech encoder is frozen; its features are computed once, of clean and of noisy sound.
+The paper's loss (Eq. 7 to 10) in millimetres, at points that the learned sampler draws; beside it what makes lips
+close: frames of labial contact weigh more, the distance between the lips is a term of its own, and a contact head
+learns when they touch. The speech encoder is frozen; its features are computed once, of clean and of noisy sound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +105,7 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
     """Sequences of clips that are long enough, at times that are no multiples of anything."""
     random = np.random.default_rng(seed)
     anchors = _draw_anchors(log_density, random)
-    chosen = [clips[random.integers(len(clips))] for _ in range(SEQUENCES)]
+    chosen = [clips[int(random.integers(len(clips)))] for _ in range(SEQUENCES)]
     starts = [random.uniform(0, max(0.01, len(c.contact) / RATE_HZ - FRAMES / 30)) for c in chosen]
     times = [start + np.arange(FRAMES) / 30 for start in starts]
     faces = [_face_at(clip, time_s) for clip, time_s in zip(chosen, times, strict=True)]
@@ -114,7 +114,7 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
     at = atlas.weights_matrix(Anchors(*(np.concatenate(p) for p in zip(anchors, rig.head.rim_anchors, strict=True))))
     offsets = torch.from_numpy(rig.offsets(weights, contact, at).transpose(1, 0, 2).copy())
     windows = [
-        _window(clip.features[random.integers(len(clip.features))], time)
+        _window(clip.features[int(random.integers(len(clip.features)))], time)
         for clip, time in zip(chosen, times, strict=True)
     ]
     return Batch(
@@ -205,7 +205,9 @@ class Objective:
         terms = {"rec": reconstruction, "vel": velocity, "eye": eyes, "lips": distance, "contact": touching}
         return {"total": total, **{name: term.detach() for name, term in terms.items()}}
 
-    def displace(self, surface: SurfaceDecoder, instants: Instants, anchors: Anchors) -> Float[Tensor, "points frames 3"]:
+    def displace(
+        self, surface: SurfaceDecoder, instants: Instants, anchors: Anchors
+    ) -> Float[Tensor, "points frames 3"]:
         """Displacements in metres at anchors, zero where nothing moves. Features are made at their corners only."""
         points = active_points(self.head.atlas, self.moving, anchors)
         rows, corners = np.unique(points.corners, return_inverse=True)
@@ -217,7 +219,7 @@ class Objective:
         return everywhere.index_copy(0, torch.from_numpy(points.index), moved)
 
     def _eye_divergence(self, predicted: Tensor, truth: Tensor, anchors: Anchors) -> Tensor:
-        """Eq. 10: KL between how true and predicted movement of each point of the eye region spreads over the frames."""
+        """Eq. 10: KL between how true and predicted movement of each point at the eyes spreads over the frames."""
         eye = torch.from_numpy(self.eye[self.head.atlas.faces[anchors.face]].all(1))
         if not eye.any():
             return predicted.new_zeros(())
@@ -225,7 +227,7 @@ class Objective:
         return functional.kl_div(own, true, log_target=True, reduction="batchmean")
 
     def _sampler(self, log_density: Tensor, anchors: Anchors, error: Tensor) -> Tensor:
-        """Draws points to where the error is, by the score of the drawn triangles, without leaving the start too far."""
+        """Draws points to where the error is, by the score of the drawn triangles, not too far from the start."""
         log_share = log_density.log_softmax(0)
         reward = (error / error.mean().clamp_min(1e-9)).clamp(max=10) - 1
         drawn = (log_share[torch.from_numpy(anchors.face).long()] * reward).mean()

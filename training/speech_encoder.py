@@ -2,10 +2,10 @@
 
     python -m training speech-encoder --corpus build/corpus --out build/speech_encoder
 
-Learns visemes, phones, the mouth's curves in the neutral style, and labial contact, from recorded and synthetic speech in
-equal parts. Closures weigh more in the regression, since a plain mean blurs them away. Labels of recorded clips, a third of
-whose words are wrong, give way in part to what the network hears itself (bootstrapping: Reed et al. 2015). Augmentation acts on power
-spectra and grows over the first third of the run: too heavy too early costs accuracy.
+Learns visemes, phones, the mouth's curves in the neutral style, and labial contact, from recorded and synthetic speech
+in equal parts. Closures weigh more in the regression, since a plain mean blurs them away. Labels of recorded clips, a
+third of whose words are wrong, give way in part to what the network hears itself (bootstrapping: Reed et al. 2015).
+Augmentation acts on power spectra and grows over the first third of the run: too heavy too early costs accuracy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,7 +86,7 @@ def label(samples: Float[np.ndarray, " samples"], phones: Sequence[Phone], recor
     curves = mouth_curves(phones, count)
     time_s = np.arange(0, count, 2) / 100
     viseme, phone = np.zeros(len(time_s), np.int64), np.full(len(time_s), PHONES.index("sil"))
-    for part in segments(phones):
+    for part in segments(list(phones)):
         inside = (time_s >= part.start_s) & (time_s < part.end_s)
         viseme[inside], phone[inside] = part.viseme, PHONES.index(part.phone)
     columns = (curves.open[::2], curves.round[::2], curves.contact[::2], viseme == Viseme.FV)
@@ -148,7 +148,7 @@ class Augmentation:
         return noise
 
     def _babble(self, count: int) -> Tensor:
-        other = self.dataset[self.random.integers(len(self.dataset))].power
+        other = self.dataset[int(self.random.integers(len(self.dataset)))].power
         start = self.random.integers(max(1, len(other) - count))
         voice = other[start : start + count].float() / POWER_SCALE
         return functional.pad(voice, (0, 0, 0, count - len(voice)))
@@ -184,7 +184,7 @@ def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, streng
 def _draw_crop(
     items: Sequence[LabelledSpectrum], random: np.random.Generator, augment: Augmentation
 ) -> tuple[Tensor, ...]:
-    item = items[random.integers(len(items))]
+    item = items[int(random.integers(len(items)))]
     tempo = float(np.exp(random.uniform(-0.14, 0.14) * augment.strength))
     start = 2 * int(random.integers(max(1, int(len(item.power) - CROP * tempo) // 2 + 1)))
     place = torch.arange(start, len(item.power), tempo)[:CROP]
@@ -256,12 +256,9 @@ def train(
     """Train for `steps` (8,000 take about 90 minutes on two cores), scoring `dev` as it goes."""
     dataset = read_dataset(corpus)
     config = CompactConfig()
-    header = Header(
-        kind="compact-encoder",
-        config=asdict(config),
-        data=f"{sum(len(item.power) for item in dataset) / 6000:.0f} min of speech, "
-        f"{sum(len(item.power) for item in dataset if item.recorded) / 6000:.0f} of them recorded (LibriSpeech, CC BY 4.0)",
-    )
+    minutes = {flag: sum(len(item.power) for item in dataset if item.recorded is flag) / 6000 for flag in (True, False)}
+    data = f"{minutes[True]:.0f} min recorded (LibriSpeech, CC BY 4.0), {minutes[False]:.0f} min synthetic speech"
+    header = Header(kind="compact-encoder", config=asdict(config), data=data)
     torch.manual_seed(0)
     encoder = CompactEncoder(config)
     fit(
@@ -271,6 +268,6 @@ def train(
         LoopConfig(steps, learning_rate=2e-3, ema=0.9985),
         folder,
         header,
-        evaluate=(lambda module: asdict(score(lip_tracks(module, dev)))) if dev else None,
+        evaluate=(lambda _: asdict(score(lip_tracks(encoder, dev)))) if dev else None,
     )
     return encoder

@@ -1,0 +1,1 @@
+"""MMTalker: geometry at any resolution."""

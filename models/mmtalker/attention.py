@@ -13,8 +13,8 @@ Features = Float[Tensor, "vertices frames width"]
 class DualCrossAttention(nn.Module):
     """Att = softmax(q Kᵀ / √d) V with q from f_p and K, V from f_ag; f_fa = (f_p + Att) ⊕ (f_ag + Att).
 
-    The keys of a frame are the global audio features at fixed offsets around it, so that a stream looks ahead by a bounded
-    time. Each offset has a learned bias.
+    The keys of a frame are the global audio features at fixed offsets around it, so that a stream looks ahead by a
+    bounded time. Each offset has a learned bias.
     """
 
     def __init__(self, width: int, keys: int) -> None:

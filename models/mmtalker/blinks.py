@@ -16,7 +16,9 @@ INTERVAL_SPREAD = 0.55
 
 @dataclass(frozen=True)
 class Blink:
-    """One blink: lids begin to fall at start_s, reach `depth` (1 closed) after fall_s, are open again after rise_s more."""
+    """One blink: lids begin to fall at start_s, reach `depth` (1 closed) after fall_s, are open again after rise_s
+    more.
+    """
 
     start_s: float
     fall_s: float

@@ -28,7 +28,8 @@ def propagation_matrix(faces: Int[np.ndarray, "faces 3"], count: int) -> csr_mat
 class Propagation(nn.Module):
     """x → A x for features (vertices, frames, width).
 
-    Sparse where torch runs it; as gathers, one for each neighbour slot, where it is exported: ONNX has no sparse matrix.
+    Sparse where torch runs it; as gathers, one for each neighbour slot, where it is exported: ONNX has no sparse
+    matrix.
     """
 
     matrix: Tensor
@@ -67,8 +68,8 @@ class Propagation(nn.Module):
 class ResidualGraph(nn.Module):
     """O⁰ = f_st ⊕ f_al; Oˡ = ReLU(A Oˡ⁻¹ Wˡ⁻¹), two layers with residuals (Fig. 4).
 
-    Both factors of O⁰ are tables of the vertices times something of the frame (f_al = mixing · channels), so A is applied
-    to the tables and W⁰ to the few channels: O⁰ is never formed, and only the second layer gathers features.
+    Both parts of O⁰ are tables of the vertices times something of the frame (f_al = mixing · channels), so A is
+    applied to the tables and W⁰ to the few channels: O⁰ is never formed, and only the second layer gathers features.
     """
 
     def __init__(self, encoding: int, width: int) -> None:

@@ -114,8 +114,8 @@ class AudioStream(nn.Module):
 class Instants(NamedTuple):
     """What the surface decoder is told of T moments.
 
-    time_s (T,); local (T, K, H); overall (T, H) and around (T, keys, H): f_ag at the moment and around it; lids (T,): how
-    far the eyes are closed, 0..1.
+    time_s (T,); local (T, K, H); overall (T, H) and around (T, keys, H): f_ag at the moment and around it; lids (T,):
+    how far the eyes are closed, 0..1.
     """
 
     time_s: Float[Tensor, " frames"]

@@ -1,12 +1,13 @@
 """Non-uniform sampling (MMTalker III-B): M points of the surface, crowded where motion lives, and their triangles.
 
-Every triangle has a learnable logit, initialised by its distance to lips and eyes; the softmax is its share of the points.
-Charts are cut along seams, whose samples are shared by both sides, so that nothing gapes; inside, points follow the
-density. Faces are the Delaunay triangulation of each chart in UV, constrained to the chart's outline: a plain one would
-bridge the mouth slit and the eyelids.
+Every triangle has a learnable logit, initialised by its distance to lips and eyes; the softmax is its share of the
+points. Charts are cut along seams, whose samples are shared by both sides, so that nothing gapes; inside, points
+follow the density. Faces are the Delaunay triangulation of each chart in UV, constrained to the chart's outline: a
+plain one would bridge the mouth slit and the eyelids.
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ def sample_surface(atlas: Atlas, log_density: Float[np.ndarray, " faces"], count
 
 
 def find_seams(atlas: Atlas) -> list[list[int]]:
-    """The cuts of the atlas as paths of mesh vertices, from one junction to the next; closed ones repeat their start."""
+    """The cuts of the atlas as paths of vertices, from one junction to the next; closed ones repeat their start."""
     cut = _outline_edges(atlas)
     sides: dict[tuple[int, int], int] = {}
     for a, b in np.sort(atlas.faces[cut.face[:, None], np.stack([cut.corner, (cut.corner + 1) % 3], 1)], 1).tolist():
@@ -135,7 +136,7 @@ def _place_outline(
     seam_of: dict[tuple[int, int], int] = {}
     spacing = _edge_density(atlas, points)
     for number, path in enumerate(seams):
-        edges = list(zip(path, path[1:], strict=False))
+        edges = list(pairwise(path))
         measure = np.concatenate([[0], np.cumsum([spacing[min(e), max(e)] for e in edges])])
         count = max(2 if path[0] == path[-1] else 1, round(measure[-1]) - 1) + int(extra[number])
         at = measure[-1] * np.arange(1, count + 1) / (count + 1)
@@ -155,7 +156,10 @@ def _string_outline(
     """Walk each outline in its direction, dropping a point at every corner and at every sample of its edges."""
     cut = _outline_edges(atlas)
     begins = {int(atlas.uv_faces[f, c]): (int(f), int(c)) for f, c in zip(*cut, strict=True)}
-    faces, weights, following, seam = [], [], [], []
+    faces: list[int] = []
+    weights: list[Float32[np.ndarray, " 3"]] = []
+    following: list[int] = []
+    seam: list[int] = []
     for loop in boundary_loops(atlas.uv_faces):
         first = len(faces)
         for uv in loop.tolist():

@@ -48,7 +48,9 @@ class MotionState(NamedTuple):
 
 
 class MotionBatch(NamedTuple):
-    """Consecutive frames from number `first` on: times, and displacements of points and of the lips' rim in metres; contact 0..1."""
+    """Consecutive frames from number `first` on: times, and displacements of points and of the lips' rim in metres;
+    contact 0..1.
+    """
 
     first: int
     time_s: Float32[np.ndarray, " frames"]
@@ -57,7 +59,7 @@ class MotionBatch(NamedTuple):
     contact: Float32[np.ndarray, " frames"]
 
 
-def interpolate(values: Float[Tensor, "features *rest"], position: Float[Tensor, " *queries"]) -> Tensor:
+def interpolate(values: Float[Tensor, "features ..."], position: Float[Tensor, "..."]) -> Tensor:
     """Rows of `values` at fractional positions, linearly; beyond the ends, the end's row."""
     position = position.clamp(0, len(values) - 1)
     low = position.floor().long().clamp(max=max(len(values) - 2, 0))
@@ -69,7 +71,7 @@ def interpolate(values: Float[Tensor, "features *rest"], position: Float[Tensor,
 def instants_at(
     heard: AudioFeatures, first: int, time_s: Float[Tensor, " frames"], lids: Float[Tensor, " frames"]
 ) -> Instants:
-    """What the surface decoder needs at given times. `heard` holds (features, …), from the clip's feature `first` on."""
+    """What the surface decoder needs at given times. `heard` begins with the clip's feature `first`."""
     position = time_s.double() * FEATURE_RATE_HZ - first
     offsets = torch.tensor(KEY_OFFSETS, dtype=torch.float64)
     return Instants(
@@ -168,7 +170,9 @@ class MMTalkerMotion:
         fps: float,
         frames: int | None,
     ) -> tuple[list[MotionBatch], MotionState]:
-        """The frames that `features` complete. `frames` is their total number with the last features, before that None."""
+        """The frames that `features` complete. `frames` is their total number with the last features, before that
+        None.
+        """
         state = self._listen(state, features, last=frames is not None)
         batches = []
         while (count := self._ready(state, fps, frames)) > 0:

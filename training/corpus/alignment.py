@@ -1,7 +1,8 @@
 """Phones of recorded speech, by pocketsphinx: forced alignment to a transcript, or its own decoding without one.
 
-pocketsphinx 5 (BSD) carries its acoustic model and dictionary in its wheel. Two passes, since the first sets the cepstral
-mean; wide beams; words that the dictionary lacks are spelled by rule. Boundaries come 8 ms early and are shifted.
+pocketsphinx 5 (BSD) carries its acoustic model and dictionary in its wheel. Two passes, since the first sets the
+cepstral mean; wide beams; words that the dictionary lacks are spelled by rule. Boundaries come 8 ms early and are
+shifted.
 """
 
 import re

@@ -2,11 +2,11 @@
 
     python -m training corpus --out build/corpus --minutes 60 --speech FOLDER
 
-A corpus is a folder: `corpus.json` (settings, subjects, one record a clip), `rig.safetensors` and `shapes.safetensors` (the
-actions and the subjects' heads) and `clips/<id>.npz` (16-bit samples at
-16 kHz, phones, action weights and contact at 100 Hz as float16). The same seed, synthesizers and recordings give the same
-bytes. Synthetic speech is labelled twice: by its synthesizer, exactly (`exact_*`), and by the aligner that labels real
-speech, so that all clips share one convention; motion follows the second where the two agree.
+A corpus is a folder: `corpus.json` (settings, subjects, one record a clip), `rig.safetensors` and `shapes.safetensors`
+(the actions and the subjects' heads) and `clips/<id>.npz` (16-bit samples at 16 kHz, phones, action weights and
+contact at 100 Hz as float16). The same seed, synthesizers and recordings give the same bytes. Synthetic speech is
+labelled twice: by its synthesizer, exactly (`exact_*`), and by the aligner that labels real speech, so that all clips
+share one convention; motion follows the second where the two agree.
 """
 
 import json
@@ -39,7 +39,6 @@ from training.corpus.phones import Phone
 from training.corpus.subjects import Subject, draw_subjects
 from training.corpus.voices import speak_corpus
 from training.datasets.spoken import read_spoken
-
 
 Shape = Callable[[Mapping[str, float], Mapping[str, float]], Float[np.ndarray, "vertices 3"]]
 """A subject's vertices from its phenotypes and its changes."""

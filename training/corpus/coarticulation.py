@@ -1,7 +1,7 @@
 """Phones → what the lips do: Cohen & Massaro's dominance model with hard labial contact.
 
-`F(t) = Σ D_i(t) T_i / Σ D_i(t)`, where `D_i = a_i · exp(-distance to the middle half of segment i / τ_i)`, with τ longer
-ahead of a segment than behind it (anticipation). p, b, m then pull the opening to contact and f, v to the teeth,
+`F(t) = Σ D_i(t) T_i / Σ D_i(t)`, where `D_i = a_i · exp(-distance to the middle half of segment i / τ_i)`, with τ
+longer ahead of a segment than behind it (anticipation). p, b, m then pull the opening to contact and f, v to the teeth,
 whatever their neighbours want. The neutral style is the oracle of the lip-sync metric.
 """
 

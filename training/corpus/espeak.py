@@ -21,7 +21,8 @@ from scipy.ndimage import uniform_filter1d
 
 from models.core import SAMPLE_RATE_HZ
 from models.errors import OutOfRange, UnknownName
-from training.corpus.utterance import SILENCE, Mark, SynthesizerError, Utterance, check_sentence, resample, tile
+from training.corpus.phones import SILENCE
+from training.corpus.utterance import Mark, SynthesizerError, Utterance, check_sentence, resample, tile
 
 ACCENTS = (
     "en", "en-us", "en-us-nyc", "en-029",

@@ -81,7 +81,9 @@ def _combine(
 
 
 def middle_gap_mm(head: Head, rim_offsets: Float[np.ndarray, "frames rim 3"]) -> Float[np.ndarray, " frames"]:
-    """Vertical gap in the middle of the lips (mean over the inner 40 % of the columns); negative where they would cross."""
+    """Vertical gap in the middle of the lips (mean over the inner 40 % of the columns); negative where they would
+    cross.
+    """
     x = head.atlas.vertices[head.rim, 0]
     columns = np.abs(head.seal.gaps) @ x / 2
     middle = np.abs(columns) < 0.4 * np.abs(x).max()

@@ -14,16 +14,8 @@ from jaxtyping import Int16
 
 from models.core import SAMPLE_RATE_HZ
 from models.errors import OutOfRange, UnknownName
-from training.corpus.utterance import (
-    ARPABET,
-    SILENCE,
-    Mark,
-    SynthesizerError,
-    Utterance,
-    check_sentence,
-    resample,
-    tile,
-)
+from training.corpus.phones import ARPABET, SILENCE
+from training.corpus.utterance import Mark, SynthesizerError, Utterance, check_sentence, resample, tile
 
 SPEAKERS = ("awb", "kal16", "rms", "slt")
 """Debian's English voices; `kal` is kal16 at 8 kHz, and awb_time knows only the time of day."""

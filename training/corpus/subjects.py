@@ -12,7 +12,8 @@ HELD_OUT = 4
 """The last subjects of the cast are never trained on."""
 SHAPE_CHANGES = (
     "chin-bones-incr", "chin-height-incr", "chin-prominent-incr", "chin-width-incr", "forehead-nubian-incr",
-    "forehead-scale-vert-incr", "forehead-temple-incr", "head-fat-incr", "head-scale-depth-incr", "head-scale-horiz-incr",
+    "forehead-scale-vert-incr", "forehead-temple-incr", "head-fat-incr", "head-scale-depth-incr",
+    "head-scale-horiz-incr",
     "mouth-cupidsbow-incr", "mouth-lowerlip-height-incr", "mouth-lowerlip-volume-incr", "mouth-scale-horiz-incr",
     "mouth-trans-up", "mouth-upperlip-height-incr", "mouth-upperlip-volume-incr", "nose-hump-incr", "nose-point-up",
     "nose-scale-depth-incr", "nose-scale-horiz-incr", "nose-scale-vert-incr", "nose-volume-incr", "nose-width3-incr",

@@ -16,13 +16,7 @@ from scipy.signal import resample_poly
 
 from models.core import SAMPLE_RATE_HZ
 from models.errors import MalformedInput, TalkerError
-
-SILENCE = "sil"
-VOWELS = frozenset(("aa", "ae", "ah", "ao", "aw", "ay", "eh", "er", "ey", "ih", "iy", "ow", "oy", "uh", "uw"))
-ARPABET = VOWELS | {
-    *("b", "ch", "d", "dh", "f", "g", "hh", "jh", "k", "l", "m", "n"),
-    *("ng", "p", "r", "s", "sh", "t", "th", "v", "w", "y", "z", "zh"),
-}
+from training.corpus.phones import SILENCE, VOWELS, Phone
 
 
 class SynthesizerError(TalkerError):
@@ -34,30 +28,6 @@ class SynthesizerError(TalkerError):
     def missing(cls, what: str, package: str) -> Self:
         """`what` was not found, and is in Debian's `package`."""
         return cls(f"{what} was not found; synthetic speech needs it; install Debian's package {package}")
-
-
-@dataclass(frozen=True)
-class Phone:
-    """One sound or pause, from `start_s` to `end_s`."""
-
-    name: str
-    start_s: float
-    end_s: float
-    stress: int | None = None
-    """Of a vowel: 0 none, 1 primary, 2 secondary. None where it is not known, and for all that is no vowel."""
-
-    def __post_init__(self) -> None:
-        if self.name != SILENCE and self.name not in ARPABET:
-            raise MalformedInput(f"phone {self.name!r}; wanted one of {', '.join(sorted(ARPABET))} or {SILENCE}")
-        if not 0 <= self.start_s < self.end_s:
-            raise MalformedInput(f"phone {self.name} from {self.start_s} s to {self.end_s} s; wanted 0 <= start < end")
-        if self.stress is not None and (self.stress not in (0, 1, 2) or self.name not in VOWELS):
-            raise MalformedInput(f"stress {self.stress} on {self.name}; wanted 0, 1 or 2, and on a vowel")
-
-    @property
-    def middle_s(self) -> float:
-        """The middle of the segment."""
-        return (self.start_s + self.end_s) / 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,9 @@ from training.corpus import espeak, festival, flite
 from training.corpus.espeak import EspeakVoice
 from training.corpus.festival import FestivalVoice
 from training.corpus.flite import FliteVoice
+from training.corpus.phones import Phone
 from training.corpus.text import sentences
-from training.corpus.utterance import Phone, SynthesizerError, Utterance, Voice
+from training.corpus.utterance import SynthesizerError, Utterance, Voice
 
 __all__ = [
     "DisguisedVoice",

@@ -1,0 +1,1 @@
+"""Readers of recorded speech and of the corpus."""

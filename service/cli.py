@@ -1,0 +1,239 @@
+"""`talker`: serve, or animate one file without a server.
+
+`talker animate` goes the way of `POST /animate`: the same form, the same checks and limits, the same bytes. Nothing
+heavy is imported before a command runs.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, BinaryIO
+
+from models.errors import InputError, MalformedInput, TalkerError
+
+if TYPE_CHECKING:
+    from models.core import Clip, Frame
+    from models.engine import Engine
+    from service.schemas import AnimateForm
+    from service.settings import Settings
+
+FAILED, REFUSED, INTERRUPTED = 1, 2, 130
+"""Exit codes: something broke; what came cannot be used; Ctrl-C."""
+
+FORM_FIELDS = ("template", "resolution", "fps", "intensity", "seed", "style")
+
+FORMATS = """\
+formats, and the suffix that chooses each:
+  glb           .glb      one animated mesh with morph targets
+  npz-stream    .frames   framed binary for programs, see docs/formats.md
+  glb-sequence  .zip      one static GLB a frame
+  obj           .zip      one OBJ a frame
+Two formats write a .zip: say which with --format. An output that exists is replaced, once the new one is whole.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code. argparse itself exits with 2 where the command line is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        return _complain("interrupted", INTERRUPTED)
+    except InputError as error:
+        return _complain(error, REFUSED)
+    except (TalkerError, OSError) as error:
+        return _complain(error, FAILED)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> None:
+    """Serve until a signal. SystemExit with the reason when the engine does not start."""
+    settings = _settings(host=options.host, port=options.port)
+    from service.app import create_app
+    from service.server import Server
+
+    Server(create_app(settings)).run()
+
+
+def animate(options: argparse.Namespace) -> None:
+    """Animate one file, then say what was written and how fast."""
+    from service.animate import check_form, start_clip
+    from service.encoders import ENCODERS, encode
+
+    settings, output = _settings(), _checked_output(options.output)
+    with _opened(options.speech) as speech:
+        form = _form(options, speech)
+        check_form(form, settings)
+        engine = _engine(settings)
+        started = perf_counter()
+        clip = start_clip(engine, form, settings)
+        with _whole_file(output) as file, closing(encode(_shown(clip), ENCODERS[form.format]())) as chunks:
+            file.writelines(chunks)
+    elapsed_s, clip_s = perf_counter() - started, clip.frame_count / clip.fps
+    print(
+        f"wrote {options.output}: {clip.frame_count} frames at {clip.fps:g} fps, {clip_s:.2f} s in {elapsed_s:.2f} s, "
+        f"{clip_s / elapsed_s:.2f} times real time"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="talker",
+        description="Speech in, a talking head out.",
+        epilog="Settings are TALKER_* variables of the environment, see docs/settings.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"talker {version('talker')}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="command")
+    _add_serve(commands)
+    _add_animate(commands)
+    return parser
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="serve the HTTP API",
+        description="Serve the HTTP API until SIGTERM or Ctrl-C. TALKER_* variables set it up, see docs/settings.md.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--host", help="address to listen on, instead of TALKER_HOST's")
+    parser.add_argument("--port", help="port to listen on, instead of TALKER_PORT's; 0 takes a free one")
+    parser.set_defaults(run=serve)
+
+
+def _add_animate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "animate",
+        help="animate a head with one audio file, without a server",
+        description="Animate a head with one audio file, without a server; the limits are the service's.",
+        epilog=FORMATS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "speech", type=Path, metavar="SPEECH", help="wav, flac, mp3, ogg/opus, m4a/aac or webm; any rate, any channels"
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write it")
+    parser.add_argument("--format", metavar="NAME", help="see below; by default what the output's suffix says")
+    for name, default, text in (
+        ("template", "default", "id of the head"),
+        ("resolution", "native", "`native` keeps the head's own vertices; a number asks for so many surface points"),
+        ("fps", "30", "frames per second, 1 to 120"),
+        ("intensity", "1", "scales the motion, 0 to 2"),
+        ("seed", "0", "the same speech, options and seed give the same bytes"),
+        ("style", "neutral", "how the speech is acted"),
+    ):
+        parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default})")
+    parser.set_defaults(run=animate)
+
+
+def _settings(**given: str | None) -> "Settings":
+    """The environment's settings, overridden by what is given. MalformedInput names the first that cannot be."""
+    from pydantic import ValidationError
+
+    from service.settings import Settings
+
+    try:
+        return Settings.model_validate({name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        message = first["msg"].removeprefix("Value error, ")
+        if first["loc"]:
+            message = f"setting {first['loc'][0]} = {first['input']}: {message}; docs/settings.md lists what can be set"
+        raise MalformedInput(message) from error
+
+
+def _form(options: argparse.Namespace, speech: BinaryIO) -> "AnimateForm":
+    """The form that a client would send. Refuses what the service would."""
+    from pydantic import ValidationError
+    from starlette.datastructures import UploadFile
+
+    from service.problems import refusal
+    from service.schemas import AnimateForm
+
+    fields = {name: getattr(options, name) for name in FORM_FIELDS}
+    fields |= {"format": options.format or _format_of(options.output), "audio": UploadFile(speech)}
+    try:
+        return AnimateForm.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error.errors()) from error
+
+
+def _format_of(output: Path) -> str:
+    """The one format that writes such files; MalformedInput where there is none, or several."""
+    from service.encoders import ENCODERS
+
+    fitting = [name for name, encoder in ENCODERS.items() if encoder.extension == output.suffix.lower()]
+    if len(fitting) != 1:
+        raise MalformedInput(
+            f"{output.name} does not tell the format; it may be {', '.join(fitting or ENCODERS)}: add --format",
+            field="format",
+        )
+    return fitting[0]
+
+
+def _engine(settings: "Settings") -> "Engine":
+    import models.engine
+
+    logging.basicConfig(format="talker: %(message)s")
+    logging.getLogger("models").setLevel(settings.log_level.upper())  # the first start takes seconds, and says why
+    return models.engine.load_engine(
+        weights=settings.weights, cache=settings.cache, device=settings.device, threads=settings.threads
+    )
+
+
+def _shown(clip: "Clip") -> "Clip":
+    """The clip, with a progress bar on stderr where that is a terminal."""
+    from tqdm import tqdm
+
+    def counted() -> "Generator[Frame, None, None]":
+        with closing(clip.frames) as frames:
+            yield from tqdm(frames, total=clip.frame_count, unit=" frames", leave=False, disable=None)
+
+    return replace(clip, frames=counted())
+
+
+@contextmanager
+def _opened(speech: Path) -> Iterator[BinaryIO]:
+    try:
+        file = speech.open("rb")
+    except OSError as error:
+        message = f"{speech} cannot be read ({error.strerror}); wanted an audio file: check the path"
+        raise MalformedInput(message, field="audio") from error
+    with file:
+        yield file
+
+
+def _checked_output(output: Path) -> Path:
+    """The path with links followed, so that what they point to is replaced. Refuses what no file can be written to."""
+    path = output.resolve()
+    if not path.parent.is_dir():
+        raise MalformedInput(f"{output} lies in no folder that exists; make {path.parent} first", field="output")
+    if path.exists() and not path.is_file():
+        raise MalformedInput(f"{output} is no regular file; wanted a file to write: choose another", field="output")
+    return path
+
+
+@contextmanager
+def _whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that is at `path` when it is whole, and nowhere if it never is."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _complain(what: object, code: int) -> int:
+    print(f"talker: {what}", file=sys.stderr)
+    return code
