@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     )
     max_fps: float = Field(default=120, ge=1, le=120, description="Highest frame rate.")
     max_frame_points: int = Field(
-        default=100_000_000,
+        default=120_000_000,
         ge=1,
         description="Largest product of frames times points of one animation.",
     )

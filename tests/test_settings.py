@@ -76,6 +76,6 @@ def test_settings_do_not_change() -> None:
 
 
 def test_ten_minutes_of_the_default_head_are_within_the_limits() -> None:
-    """600 s at 30 fps, 5,500 points."""
+    """600 s at 30 fps, 5,838 points."""
     settings = Settings()
-    assert settings.max_audio_s * 30 * 5500 <= settings.max_frame_points
+    assert settings.max_audio_s * 30 * 5838 <= settings.max_frame_points
