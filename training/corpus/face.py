@@ -35,7 +35,11 @@ ACTIONS = (
 """The actions that speech uses, in the order of every weight array."""
 OPENING_MM = 13.0
 """Gap between the lips at an opening of 1."""
-JAW_SMOOTHING_S = 0.045
+JAW_SMOOTHING_S = 0.03
+LIPS_MOST = 0.6
+"""How strongly the lips part at most; the jaw does what is left of an opening."""
+FIRM = 0.9
+"""Labial contact from which on the lips are sealed on the geometry; up to there the actions bring them together."""
 
 Weights = Float[np.ndarray, "samples actions"]
 
@@ -61,17 +65,18 @@ class FaceRig:
     def offsets(
         self, weights: Weights, contact: Float[np.ndarray, " samples"], at: csr_matrix | None = None
     ) -> Float32[np.ndarray, "samples points 3"]:
-        """Canonical offsets: the sum of the actions, the lips sealed by `contact`.
+        """Canonical offsets: the sum of the actions, the lips sealed where `contact` is firm.
 
         At all vertices, or at points that are weighted sums of them: `at` (points, vertices).
         """
         strength = weights.astype(np.float32)
+        sealed = np.clip((contact - FIRM) / (1 - FIRM), 0, 1).astype(np.float32)
         rim = _combine(strength, self.basis[:, self.head.rim])
         if at is None:
-            return self.head.seal.close(_combine(strength, self.basis), rim, contact.astype(np.float32))
+            return self.head.seal.close(_combine(strength, self.basis), rim, sealed)
         flat = self.basis.transpose(1, 0, 2).reshape(self.basis.shape[1], -1)
         basis = (at @ flat).reshape(at.shape[0], len(ACTIONS), 3).transpose(1, 0, 2)
-        return self.head.seal.at(at).close(_combine(strength, basis), rim, contact.astype(np.float32))
+        return self.head.seal.at(at).close(_combine(strength, basis), rim, sealed)
 
 
 def _combine(
@@ -93,7 +98,10 @@ def middle_gap_mm(head: Head, rim_offsets: Float[np.ndarray, "frames rim 3"]) ->
 def speech_weights(
     curves: Curves, phones: Sequence[Phone], subject: Subject, gaps_mm: Float[np.ndarray, " actions"]
 ) -> Weights:
-    """Weights of the lower face for one subject's curves; the gap in the middle of the lips follows the opening."""
+    """Weights of the lower face for one subject's curves; the gap in the middle of the lips follows the opening.
+
+    The jaw, which is slow, does the subject's share of an opening; the lips part for the rest, or close over the jaw.
+    """
     parts, time_s = segments(list(phones)), np.arange(len(curves.open)) / RATE_HZ + subject.motion.lead_s
     labiodental = envelope(parts, time_s, Viseme.FV)
     interdental = envelope(parts, time_s, Viseme.TH)
@@ -111,8 +119,7 @@ def speech_weights(
             "mouthRollUpper": 0.08 * curves.contact,
             "tongueOut": 0.22 * interdental,
             "tongueUp": 0.8 * alveolar + 0.5 * interdental,
-            **_both_sides("mouthLowerDown", 0.22 * opening, subject.asymmetry),
-            **_both_sides("mouthUpperUp", 0.14 * opening + 0.12 * labiodental, subject.asymmetry),
+            **_both_sides("mouthUpperUp", 0.12 * labiodental, subject.asymmetry),
             **_both_sides("mouthStretch", 0.75 * (1 - subject.smile) * spread, subject.asymmetry),
             **_both_sides("mouthSmile", 0.45 * subject.smile * spread, subject.asymmetry),
             **_both_sides("mouthPress", 0.25 * curves.contact, subject.asymmetry),
@@ -121,6 +128,12 @@ def speech_weights(
         len(time_s),
     )
     missing_mm = OPENING_MM * opening - weights @ gaps_mm
+    parting = _stack(
+        _both_sides("mouthLowerDown", 1.0, subject.asymmetry) | _both_sides("mouthUpperUp", 0.5, subject.asymmetry), 1
+    )[0]
+    if (reach_mm := parting @ gaps_mm) > 0:
+        weights += np.clip(missing_mm / reach_mm, 0, LIPS_MOST)[:, None] * parting
+        missing_mm = OPENING_MM * opening - weights @ gaps_mm
     jaw_open, mouth_close = ACTIONS.index("jawOpen"), ACTIONS.index("mouthClose")
     weights[:, jaw_open] += np.maximum(missing_mm, 0) / gaps_mm[jaw_open]
     weights[:, mouth_close] += np.minimum(missing_mm, 0) / gaps_mm[mouth_close]
@@ -175,11 +188,11 @@ def upper_face_weights(blinks: Curve, brows: Curve, subject: Subject) -> Weights
     return _stack(tracks | _both_sides("browOuterUp", 0.5 * brows, subject.asymmetry), len(blinks))
 
 
-def _both_sides(name: str, track: Curve, asymmetry: float) -> dict[str, Curve]:
+def _both_sides(name: str, track: Curve | float, asymmetry: float) -> dict[str, Curve | float]:
     return {f"{name}Left": (1 + asymmetry) * track, f"{name}Right": (1 - asymmetry) * track}
 
 
-def _stack(tracks: Mapping[str, Curve], count: int) -> Weights:
+def _stack(tracks: Mapping[str, Curve | float], count: int) -> Weights:
     weights = np.zeros((count, len(ACTIONS)))
     for name, track in tracks.items():
         weights[:, ACTIONS.index(name)] = track

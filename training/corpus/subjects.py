@@ -31,7 +31,7 @@ class Subject:
     changes: Mapping[str, float]
     motion: MotionStyle
     jaw_share: float
-    """How much of an opening the jaw does; the lips do the rest."""
+    """How much of an opening the jaw does; the lips do most of the rest."""
     smile: float
     """How much of a spread is a smile rather than a stretch."""
     asymmetry: float
@@ -62,7 +62,7 @@ def _draw_subject(random: np.random.Generator, name: str, held_out: bool) -> Sub
         open_gain=float(random.uniform(0.6, 1.3)),
         round_gain=float(random.uniform(0.6, 1.4)),
         tau_scale=float(random.uniform(0.8, 1.25)),
-        lead_s=float(random.uniform(0.0, 0.04)),
+        lead_s=float(random.uniform(0.0, 0.02)),
         loudness_gain=float(random.uniform(0.0, 0.15)),
     )
     return Subject(
@@ -71,7 +71,7 @@ def _draw_subject(random: np.random.Generator, name: str, held_out: bool) -> Sub
         phenotypes=phenotypes,
         changes=changes,
         motion=motion,
-        jaw_share=float(random.uniform(0.65, 0.95)),
+        jaw_share=float(random.uniform(0.7, 0.95)),
         smile=float(random.uniform(0.0, 0.6)),
         asymmetry=float(random.normal(0, 0.06)),
         brow_gain=float(random.uniform(0.3, 1.0)),

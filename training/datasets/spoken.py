@@ -47,8 +47,9 @@ class SpokenClip:
 
 
 def read_spoken(folder: Path) -> Iterator[SpokenClip]:
-    """The clips of a folder, in order of their names. MalformedInput if there are none."""
-    listing = folder.with_suffix(".json")
+    """The clips of a folder, in order of their names. MalformedInput if there are none, or the list is not one."""
+    folder = folder.resolve()
+    listing = folder.with_name(f"{folder.name}.json")
     clips = list(_from_list(listing) if listing.is_file() else _from_transcripts(folder))
     if not clips:
         raise MalformedInput(f"no speech in {folder}; wanted audio files, and {listing.name} beside it or *.trans.txt")
@@ -56,8 +57,13 @@ def read_spoken(folder: Path) -> Iterator[SpokenClip]:
 
 
 def _from_list(listing: Path) -> Iterator[SpokenClip]:
-    records: list[Mapping[str, Any]] = json.loads(listing.read_text())
-    for record in records:
+    try:
+        records: list[Mapping[str, Any]] = json.loads(listing.read_text())
+    except ValueError as error:
+        raise MalformedInput(f"{listing} is no JSON ({error}); wanted a list of clips") from error
+    for number, record in enumerate(records):
+        if "file" not in record:
+            raise MalformedInput(f"clip {number} of {listing} has no file; wanted its path from the list's folder")
         path = listing.parent / record["file"]
         phones = tuple(
             Phone(name, start_s + BIAS_S, end_s + BIAS_S) for name, start_s, end_s in record.get("phones", ())
