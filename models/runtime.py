@@ -10,7 +10,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,10 @@ from models.errors import CheckpointError, OutOfRange
 
 log = logging.getLogger(__name__)
 
+PLAIN = (bool, int, float, str, tuple, slice)
 Function = Callable[..., tuple[Tensor, ...]]
-CODE_FILES = (
-    "compact_encoder.py",
-    "mmtalker/network.py",
-    "mmtalker/graph.py",
-    "mmtalker/attention.py",
-    "mmtalker/encoding.py",
-)
+CODE = sorted(Path(__file__).parent.rglob("*.py"))
+"""What an exported graph may have come from."""
 
 
 @dataclass(frozen=True)
@@ -100,15 +96,18 @@ def _as_tuple(result: Any) -> tuple[Tensor, ...]:
 
 
 def _fingerprint(module: nn.Module, example: Sequence[Tensor]) -> str:
-    """Changes with the weights, the shapes, the code and the exporter."""
+    """Changes with the weights, the settings, the shapes, the code and the exporter."""
     digest = hashlib.sha256(f"{version('torch')} {version('onnxruntime')} {type(module)}".encode())
     for tensor in example:
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
     for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
         if tensor.layout is torch.strided:
             digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
-    for file in CODE_FILES:
-        digest.update((Path(__file__).parent / file).read_bytes())
+    for name, part in module.named_modules():
+        settings = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN) or is_dataclass(value)}
+        digest.update(f"{name} {sorted(settings.items())}".encode())
+    for file in CODE:
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -123,7 +122,9 @@ def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
-            program = torch.onnx.export(module, tuple(example), dynamo=True, dynamic_shapes=shapes, verbose=False)
+            # cloned: examples that are one tensor would be taken for one input
+            inputs = tuple(tensor.clone() for tensor in example)
+            program = torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=shapes, verbose=False)
     except ImportError as error:
         raise CheckpointError(
             f"exporting to ONNX needs onnx and onnxscript ({error}); install the cpu extra"
