@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from models.atlas import Anchors
 from models.checkpoint import Header
-from models.compact_encoder import POWER_FLOOR, CompactEncoder, normalise
+from models.compact_encoder import CompactEncoder
 from models.mmtalker.network import (
     FEATURE_RATE_HZ,
     KEY_OFFSETS,
@@ -39,7 +39,7 @@ from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig
 from training.datasets.corpus import Corpus, CorpusClip
 from training.loop import LoopConfig, fit
-from training.speech_encoder import POWER_SCALE, Augmentation, label
+from training.speech_encoder import POWER_SCALE, Augmentation, hear, label
 
 FRAMES = 6
 """Frames of a training sequence, at 30 a second."""
@@ -80,16 +80,17 @@ class Batch:
     rim_offsets: Float[Tensor, "rim sequences*frames 3"]
 
 
-def hear(clip: CorpusClip, style: int, encoder: CompactEncoder, augment: Augmentation, copies: int = 2) -> HeardClip:
+def hear_clip(
+    clip: CorpusClip, style: int, encoder: CompactEncoder, augment: Augmentation, copies: int = 2
+) -> HeardClip:
     """The frozen encoder's features of a clip, clean and in `copies` other rooms."""
     spectrum = label(clip.samples, clip.phones, clip.recorded)
     power = spectrum.power.float() / POWER_SCALE
     features = []
     for number in range(1 + copies):
         heard, filters = (augment(power), augment.filters()) if number else (power, augment.plain)
-        log_mel = (heard @ filters).clamp_min(POWER_FLOOR).log()[None]
         with torch.inference_mode():
-            features.append(encoder(normalise(log_mel, torch.ones(log_mel.shape[:2])))[0].clone())
+            features.append(hear(encoder, heard @ filters).clone())
     return HeardClip(style, tuple(features), clip.weights, clip.contact, clip.blinks)
 
 
@@ -98,7 +99,7 @@ def hear_corpus(corpus: Corpus, encoder: CompactEncoder, *, held_out: bool, copi
     numbers = {subject.id: k for k, subject in enumerate(s for s in corpus.subjects if s.held_out is held_out)}
     augment = Augmentation([], np.random.default_rng(0), 1.0)
     clips = tqdm(corpus.clips(held_out=held_out), desc="features", dynamic_ncols=True)
-    return [hear(clip, numbers[clip.subject], encoder, augment, copies) for clip in clips]
+    return [hear_clip(clip, numbers[clip.subject], encoder, augment, copies) for clip in clips]
 
 
 def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, seed: int) -> Batch:
@@ -257,7 +258,7 @@ def train(
     network = MMTalker(config, head.atlas, rig.moving, initial_log_density(head))
     minutes = sum(len(clip.contact) for clip in clips) / RATE_HZ / 60
     header = Header(
-        "mmtalker", asdict(config), data=f"{minutes:.0f} min of the synthetic corpus, {config.styles} subjects"
+        "mmtalker", asdict(network.config), data=f"{minutes:.0f} min of the synthetic corpus, {config.styles} subjects"
     )
     fit(
         network,

@@ -44,6 +44,8 @@ from training.loop import LoopConfig, fit
 BINS = FFT // 2 + 1
 CROP = 400
 """Log-mel frames of a training crop: 4 s."""
+HEAD_START = 25
+"""Features by which a crop may begin before its clip, so that clips' beginnings are heard as the service hears them."""
 POWER_SCALE = 4096.0
 """Powers are kept as float16, times this."""
 MISTRUST = 0.3
@@ -123,7 +125,7 @@ class Augmentation:
             power = power * (torch.arange(BINS) < BINS * self.random.uniform(0.4, 0.9)).float().clamp_min(1e-4)
         if self._happens(0.3):
             power = self._reverberate(power)
-        return power * 10 ** self.random.uniform(-2.5, 0.5)
+        return power * 10 ** (self.strength * self.random.uniform(-2.5, 0.5))
 
     plain = torch.from_numpy(mel_filters())
     """Mel filters of an ordinary throat."""
@@ -173,10 +175,10 @@ def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, streng
     mel = normalise(log_mel, frames)
     for row in mel:
         for _ in range(2):
-            width, first = random.integers(14), random.integers(MEL_BINS - 14)
+            width, first = round(strength * random.integers(14)), random.integers(MEL_BINS - 14)
             row[:, first : first + width] = 0
         for _ in range(3):
-            width, first = random.integers(12), random.integers(CROP - 12)
+            width, first = round(strength * random.integers(12)), random.integers(CROP - 12)
             row[first : first + width] = 0
     return Batch(mel, frames[:, ::2], trust, viseme, phone, targets)
 
@@ -186,12 +188,12 @@ def _draw_crop(
 ) -> tuple[Tensor, ...]:
     item = items[int(random.integers(len(items)))]
     tempo = float(np.exp(random.uniform(-0.14, 0.14) * augment.strength))
-    start = 2 * int(random.integers(max(1, int(len(item.power) - CROP * tempo) // 2 + 1)))
-    place = torch.arange(start, len(item.power), tempo)[:CROP]
-    low = place.floor().long().clamp(max=len(item.power) - 2)
+    last = max(0, int(len(item.power) - CROP * tempo) // 2)
+    place = torch.arange(2 * int(random.integers(-HEAD_START, last + 1)), len(item.power), tempo)[:CROP]
+    low = place.floor().long().clamp(0, len(item.power) - 2)
     power = torch.lerp(item.power[low].float(), item.power[low + 1].float(), (place - low)[:, None]) / POWER_SCALE
     log_mel = (augment(power) @ augment.filters()).clamp_min(POWER_FLOOR).log()
-    half = (place[::2] / 2).round().long().clamp(max=len(item.viseme) - 1)
+    half = (place[::2] / 2).round().long().clamp(0, len(item.viseme) - 1)
     missing = CROP - len(power)
 
     def padded(values: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ def _draw_crop(
 
     return (
         functional.pad(log_mel, (0, 0, 0, missing), value=float(np.log(POWER_FLOOR))),
-        functional.pad(torch.ones(len(power)), (0, missing)),
+        functional.pad((place >= 0).float(), (0, missing)),
         torch.tensor(1 - MISTRUST * augment.strength if item.recorded else 1.0),
         *(padded(values[half]) for values in (item.viseme, item.phone, item.targets)),
     )
@@ -232,6 +234,14 @@ def losses_of(encoder: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
     return {"total": total, **{name: term.detach() for name, term in terms.items()}}
 
 
+def hear(encoder: CompactEncoder, mel_power: Float[Tensor, "frames bins"]) -> Float[Tensor, "half width"]:
+    """Features of a whole clip, as the service hears it: with nothing before and after it that sounds."""
+    before, after = 2 * encoder.config.receptive_past, 2 * encoder.config.receptive_future
+    log_mel = functional.pad(mel_power.clamp_min(POWER_FLOOR).log(), (0, 0, before, after))
+    valid = functional.pad(torch.ones(len(mel_power)), (before, after))
+    return encoder(normalise(log_mel[None], valid[None]))[0, before // 2 :][: -(-len(mel_power) // 2)]
+
+
 def lip_tracks(encoder: CompactEncoder, clips: Sequence[SpokenClip]) -> list[LipTrack]:
     """What the encoder's own curves would make the lips do, contact gating the opening, on recorded clips."""
     tracks = []
@@ -239,9 +249,8 @@ def lip_tracks(encoder: CompactEncoder, clips: Sequence[SpokenClip]) -> list[Lip
         waveform = clip.waveform()
         phones, _ = clip.aligned(waveform)
         item = label(waveform.samples[: int(phones[-1].end_s * waveform.rate_hz)], phones, recorded=True)
-        log_mel = (item.power.float() / POWER_SCALE @ Augmentation.plain).clamp_min(POWER_FLOOR).log()[None]
         with torch.no_grad():
-            hidden = encoder(normalise(log_mel, torch.ones(log_mel.shape[:2])))
+            hidden = hear(encoder, item.power.float() / POWER_SCALE @ Augmentation.plain)[None]
             opening, rounding = encoder.curves(hidden)[0].T.numpy()
             touching = contact_amount(encoder.contact(hidden)[0, :, 0].sigmoid().numpy())
         half, full = np.arange(len(opening)) * 2, np.arange(len(item.power))
