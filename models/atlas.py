@@ -4,6 +4,7 @@ A place on the canonical surface is an anchor: a face and barycentric weights b1
 read at an anchor as b1 z1 + b2 z2 + b3 z3 (MMTalker, Eq. 6), and an image over the square is read bilinearly.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -12,7 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32
 from scipy.ndimage import distance_transform_edt, map_coordinates
 from scipy.sparse import csr_matrix
-from scipy.spatial import cKDTree
 
 from models.errors import MalformedInput
 
@@ -24,6 +24,13 @@ class Anchors(NamedTuple):
 
     face: Int32[np.ndarray, " points"]
     weights: Float32[np.ndarray, "points 3"]
+
+
+class OutlineEdges(NamedTuple):
+    """Directed edges on the outlines of charts: face, and the corner that the edge begins at."""
+
+    face: Int[np.ndarray, " edges"]
+    corner: Int[np.ndarray, " edges"]
 
 
 class Raster(NamedTuple):
@@ -64,9 +71,26 @@ class Atlas:
             raise MalformedInput("uvs outside the unit square")
 
     @cached_property
+    def fingerprint(self) -> str:
+        """Names the atlas: heads with the same faces and charts have the same."""
+        digest = hashlib.sha256()
+        for part in (self.faces, self.uvs, self.uv_faces, self.chart):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()[:16]
+
+    @cached_property
     def corners(self) -> Float[np.ndarray, "faces 3 2"]:
         """uv of each face's corners, float64."""
         return self.uvs[self.uv_faces].astype(np.float64)
+
+    @cached_property
+    def outline(self) -> OutlineEdges:
+        """The charts' edges that belong to one triangle only."""
+        uv_faces = self.uv_faces.astype(np.int64)
+        begin, end = uv_faces.ravel(), np.roll(uv_faces, -1, 1).ravel()
+        size = uv_faces.max() + 1
+        single = ~np.isin(begin * size + end, end * size + begin)
+        return OutlineEdges(*np.divmod(np.flatnonzero(single), 3))
 
     @cached_property
     def vertex_uvs(self) -> Float32[np.ndarray, "vertices 2"]:
@@ -109,9 +133,9 @@ class Atlas:
         return csr_matrix(entries, shape=(count, len(self.vertices)), dtype=np.float32)
 
     def locate(self, points: Plane) -> Anchors:
-        """uv points → anchors; a point on no chart takes the nearest place of a nearby triangle.
+        """uv points → anchors; a point on no chart takes the nearest place on an outline.
 
-        A raster names the likely triangle; points that it gets wrong search the triangles nearest to them.
+        A raster names the likely triangle; points that it gets wrong are looked for among all.
         """
         size = len(self._table)
         column = np.clip((points[:, 0] * size).astype(int), 0, size - 1)
@@ -155,16 +179,31 @@ class Atlas:
     def _table(self) -> Int32[np.ndarray, "size size"]:
         return self.rasterise(1024).face
 
-    @cached_property
-    def _tree(self) -> cKDTree:
-        return cKDTree(self.corners.mean(1))
-
     def _search(self, points: Plane) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points 3"]]:
-        candidates = self._tree.query(points, k=24)[1]
-        weights = np.stack([self.barycentric(points, candidates[:, k]) for k in range(candidates.shape[1])], 1)
-        best = weights.min(2).argmax(1)
-        chosen = np.arange(len(points))
-        return candidates[chosen, best], weights[chosen, best]
+        """Face and weights of each point: of the triangle that holds it, else of the nearest outline."""
+        face, weights = self._nearest_on_outline(points)
+        low, high = self.corners.min(1), self.corners.max(1)
+        for block in np.array_split(np.arange(len(points)), len(points) // 1000 + 1):
+            place = points[block, None]
+            row, candidate = np.nonzero(((place >= low) & (place <= high)).all(2))
+            own = self.barycentric(points[block[row]], candidate)
+            inside = own.min(1) >= -1e-9
+            face[block[row[inside]]], weights[block[row[inside]]] = candidate[inside], own[inside]
+        return face, weights
+
+    def _nearest_on_outline(self, points: Plane) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points 3"]]:
+        face, corner = self.outline
+        begin, end = self.corners[face, corner], self.corners[face, (corner + 1) % 3]
+        along = end - begin
+        nearest, share = np.zeros(len(points), int), np.zeros(len(points))
+        for block in np.array_split(np.arange(len(points)), len(points) // 1000 + 1):
+            way = points[block, None] - begin
+            shares = np.clip((way * along).sum(2) / np.maximum((along**2).sum(1), 1e-30), 0, 1)
+            nearest[block] = np.linalg.norm(way - shares[..., None] * along, axis=2).argmin(1)
+            share[block] = shares[np.arange(len(block)), nearest[block]]
+        weights, row = np.zeros((len(points), 3)), np.arange(len(points))
+        weights[row, corner[nearest]], weights[row, (corner[nearest] + 1) % 3] = 1 - share, share
+        return face[nearest], weights
 
 
 def continue_outside(

@@ -57,10 +57,15 @@ def read_header(path: Path) -> Header:
         raise CheckpointError(f"{path} cannot be read as safetensors ({error}); train or download it again") from error
     if "talker" not in metadata:
         raise CheckpointError(f"{path} has no talker header; it is not a checkpoint of this project")
-    header = Header(**json.loads(metadata["talker"]))
-    if header.format > FORMAT:
-        raise CheckpointError(f"{path} has format {header.format}; this version reads up to {FORMAT}: upgrade talker")
-    return header
+    try:
+        stored = json.loads(metadata["talker"])
+        if stored["format"] > FORMAT:
+            raise CheckpointError(
+                f"{path} has format {stored['format']}; this version reads up to {FORMAT}: upgrade talker"
+            )
+        return Header(**stored)
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"the header of {path} cannot be read ({error!r}); train or download it again") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -105,11 +110,15 @@ def file_sha256(path: Path) -> str:
 
 
 def read_manifest(folder: Path) -> dict[str, dict[str, str]]:
-    """Name → {file, sha256}. CheckpointError if there is none."""
+    """Name → {file, sha256}. CheckpointError if there is none, or it is damaged."""
     path = folder / "manifest.json"
     if not path.is_file():
         raise CheckpointError(f"no {path}; point TALKER_WEIGHTS at a folder that holds the weights")
-    return dict(json.loads(path.read_text()))
+    try:
+        entries = json.loads(path.read_text()).items()
+        return {name: {key: entry[key] for key in ("file", "sha256")} for name, entry in entries}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error!r}); restore the weights folder") from error
 
 
 def pinned_file(folder: Path, name: str) -> tuple[Path, str]:

@@ -4,6 +4,7 @@ An encoder works on a fixed grid of blocks, each read with a bounded stretch of 
 does not depend on how the sound was cut into pieces: the stream and the one shot are the same computation.
 """
 
+import math
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -202,6 +203,8 @@ def load_transformer(source: str, runtime: Runtime) -> TransformerSpeech:
         config = AutoConfig.from_pretrained(source)
         if config.model_type not in ("wav2vec2", "hubert"):
             raise CheckpointError(f"{source} is a {config.model_type}; wanted wav2vec2 or hubert")
+        if (stride := math.prod(config.conv_stride)) != STRIDE:
+            raise CheckpointError(f"{source} takes {stride} samples a feature; wanted {STRIDE}, which is 50 a second")
         network = AutoModel.from_pretrained(source)
         extractor = AutoFeatureExtractor.from_pretrained(source)
     except (OSError, ValueError) as error:

@@ -2,8 +2,8 @@
 
 The inner rim of the lips is cut into columns, left to right, each with a point on the upper and a point on the lower
 lip that touch at rest. A column's gap is the difference of the two points' offsets. Closing moves the upper lip down
-and the lower lip up by shares of the gap that fade away from the rim; whatever else the face does, it never lets the
-lips pass through each other.
+and the lower lip up by shares of the gap that fade away from the rim; whatever else the face does, lips that would pass
+through each other are parted. Columns lie between the vertices of the two rims, so both hold to a hundredth of the gap.
 """
 
 from dataclasses import dataclass

@@ -23,16 +23,18 @@ def boundary_edges(faces: Faces) -> Int[np.ndarray, "edges 2"]:
 
 
 def boundary_loops(faces: Faces) -> list[Int[np.ndarray, " loop"]]:
-    """Boundary vertices in order, one closed loop each, longest first."""
-    successor = dict(boundary_edges(faces).tolist())
+    """Boundary vertices in order, one closed loop each, longest first; loops may touch in a vertex."""
+    successors: dict[int, list[int]] = {}
+    for begin, end in boundary_edges(faces).tolist():
+        successors.setdefault(begin, []).append(end)
     loops = []
-    while successor:
-        start = next(iter(successor))
-        loop, vertex = [start], successor.pop(start)
-        while vertex != start:
-            loop.append(vertex)
-            vertex = successor.pop(vertex)
-        loops.append(np.array(loop))
+    for start in list(successors):
+        while successors[start]:
+            loop, vertex = [start], successors[start].pop()
+            while vertex != start:
+                loop.append(vertex)
+                vertex = successors[vertex].pop()
+            loops.append(np.array(loop))
     return sorted(loops, key=len, reverse=True)
 
 

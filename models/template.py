@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix, diags
 from models.atlas import Anchors, Atlas
 from models.checkpoint import read_header, read_tensors
 from models.core import Mesh
+from models.errors import CheckpointError
 from models.lips import LipSeal
 from models.surface import vertex_neighbours
 
@@ -79,6 +80,8 @@ class Template:
 def load_head(path: Path) -> Head:
     """Read the canonical head that `python -m training head` wrote. CheckpointError if the file is not one."""
     header = read_header(path)
+    if header.kind != "head" or "charts" not in header.config:
+        raise CheckpointError(f"{path} holds a {header.kind}; wanted a head: python -m training head writes one")
     tensors = {name: tensor.numpy() for name, tensor in read_tensors(path).items()}
     atlas = Atlas(*(tensors[name] for name in ("vertices", "faces", "uvs", "uv_faces", "chart")))
     parts = (tensors["seal_values"], tensors["seal_columns"], tensors["seal_starts"])

@@ -12,6 +12,8 @@ from jaxtyping import Float, Float32
 
 MEAN_INTERVAL_S = 3.0
 INTERVAL_SPREAD = 0.55
+SHORTEST_INTERVAL_S = 0.35
+"""The longest blink takes 0.3 s."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ def draw_blinks(random: np.random.Generator, mean_interval_s: float = MEAN_INTER
     start_s = float(random.uniform(0.3, mean_interval_s))
     while True:
         yield draw_blink(random, start_s)
-        start_s += 0.35 + mean_interval_s * float(np.exp(random.normal(-(INTERVAL_SPREAD**2) / 2, INTERVAL_SPREAD)))
+        more = float(np.exp(random.normal(-(INTERVAL_SPREAD**2) / 2, INTERVAL_SPREAD)))
+        start_s += SHORTEST_INTERVAL_S + (mean_interval_s - SHORTEST_INTERVAL_S) * more
 
 
 class BlinkTrack:

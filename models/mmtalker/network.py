@@ -7,7 +7,7 @@ order and at any frame rate.
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,8 @@ class MMTalkerConfig:
     decoder: int = 64
     styles: int = 28
     style_width: int = 8
+    atlas: str = ""
+    """Fingerprint of the atlas that it was made for; the network itself fills it in."""
     ste: bool = True
     rgcn: bool = True
     dcam: bool = True
@@ -244,7 +246,7 @@ class MMTalker(nn.Module):
         self, config: MMTalkerConfig, atlas: Atlas, moving: Int[np.ndarray, " moving"], log_density: np.ndarray
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config = config = replace(config, atlas=atlas.fingerprint)
         self.audio = AudioStream(config)
         self.surface = SurfaceDecoder(config, atlas, moving)
         self.log_density = nn.Parameter(torch.from_numpy(np.array(log_density, np.float32)))
@@ -253,6 +255,10 @@ class MMTalker(nn.Module):
 def load_mmtalker(path: Path, atlas: Atlas) -> MMTalker:
     """A trained network. CheckpointError if the file does not fit this atlas or this code."""
     config = config_from(MMTalkerConfig, read_header(path))
+    if config.atlas != atlas.fingerprint:
+        raise CheckpointError(
+            f"{path} was trained on atlas {config.atlas or 'unknown'}, the head has {atlas.fingerprint}: train it again"
+        )
     tensors = read_tensors(path)
     if "surface.moving" not in tensors:
         raise CheckpointError(f"{path} has no surface.moving; it is no MMTalker checkpoint")

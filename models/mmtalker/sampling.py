@@ -81,7 +81,7 @@ def sample_surface(atlas: Atlas, log_density: Float[np.ndarray, " faces"], count
 
 def find_seams(atlas: Atlas) -> list[list[int]]:
     """The cuts of the atlas as paths of vertices, from one junction to the next; closed ones repeat their start."""
-    cut = _outline_edges(atlas)
+    cut = atlas.outline
     sides: dict[tuple[int, int], int] = {}
     for a, b in np.sort(atlas.faces[cut.face[:, None], np.stack([cut.corner, (cut.corner + 1) % 3], 1)], 1).tolist():
         sides[a, b] = sides.get((a, b), 0) + 1
@@ -108,21 +108,6 @@ def find_seams(atlas: Atlas) -> list[list[int]]:
             if len(path) > 1:
                 seams.append(path)
     return seams
-
-
-class _Edges(NamedTuple):
-    """Directed edges of the charts' outlines: face, and the corner that the edge begins at."""
-
-    face: Int[np.ndarray, " edges"]
-    corner: Int[np.ndarray, " edges"]
-
-
-def _outline_edges(atlas: Atlas) -> _Edges:
-    uv_faces = atlas.uv_faces.astype(np.int64)
-    begin, end = uv_faces.ravel(), np.roll(uv_faces, -1, 1).ravel()
-    size = uv_faces.max() + 1
-    single = ~np.isin(begin * size + end, end * size + begin)
-    return _Edges(*np.divmod(np.flatnonzero(single), 3))
 
 
 def _place_outline(
@@ -154,7 +139,7 @@ def _string_outline(
     atlas: Atlas, places: dict[tuple[int, int], list[float]], seam_of: dict[tuple[int, int], int], corners: set[int]
 ) -> _Outline:
     """Walk each outline in its direction, dropping a point at every corner and at every sample of its edges."""
-    cut = _outline_edges(atlas)
+    cut = atlas.outline
     begins = {int(atlas.uv_faces[f, c]): (int(f), int(c)) for f, c in zip(*cut, strict=True)}
     faces: list[int] = []
     weights: list[Float32[np.ndarray, " 3"]] = []
