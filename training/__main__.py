@@ -5,9 +5,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 WEIGHTS, CACHE = Path("weights"), Path("build/cache")
-ABLATIONS: Mapping[str, Mapping[str, bool]] = {
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
     "without-ste": {"ste": False},
     "without-rgcn": {"rgcn": False},

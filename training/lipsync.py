@@ -49,8 +49,8 @@ class LipTrack:
 
     @property
     def normalised(self) -> Curve:
-        """Opening over its own 95th percentile."""
-        return self.opening / max(float(np.percentile(self.opening, 95)), 1e-9)
+        """Opening over its own 95th percentile; over its maximum where that is 0, since the mouth is mostly shut."""
+        return self.opening / (float(np.percentile(self.opening, 95)) or float(self.opening.max()) or 1.0)
 
 
 @dataclass(frozen=True)
@@ -174,8 +174,9 @@ def _pooled(values: dict[str, list[float]], names: Sequence[str]) -> float:
 def _against_oracle(track: LipTrack, reach: int = 15) -> tuple[float, float]:
     """Lag (ms; positive where the track is late) of the largest correlation within ±150 ms, and correlation at 0."""
     oracle = oracle_track(track.speaker, track.phones, len(track.opening)).opening
-    correlations = [_correlation(np.roll(track.opening, -lag), oracle) for lag in range(-reach, reach + 1)]
-    return (int(np.argmax(correlations)) - reach) * 1000 / RATE_HZ, correlations[reach]
+    lags = sorted(range(-reach, reach + 1), key=abs)  # of equal correlations, the least lag's counts
+    correlations = [_correlation(np.roll(track.opening, -lag), oracle) for lag in lags]
+    return lags[int(np.argmax(correlations))] * 1000 / RATE_HZ, correlations[0]
 
 
 def _correlation(a: Curve, b: Curve) -> float:

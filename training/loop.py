@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from models.checkpoint import Header, load_into, read_header, read_tensors, save_checkpoint
+from models.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -54,14 +55,16 @@ def fit(
     """Train, or go on where `folder` left off; returns the module with its averaged weights.
 
     `losses_of` returns named terms, `total` among them, which is minimised. The folder receives `state.safetensors`
-    (all that resuming needs), `averaged.safetensors` and `metrics.jsonl`; nothing there is removed.
+    (all that resuming needs), `averaged.safetensors` and `metrics.jsonl`. CheckpointError if another recipe's or
+    another config's run lies there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(
         module.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
     )
     averaged = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-    first = _resume(folder / "state.safetensors", module, optimiser, averaged)
+    first = _resume(folder / "state.safetensors", module, optimiser, averaged, header)
+    _forget_after(first, folder / "metrics.jsonl")
     module.train()
     started, seen = time.monotonic(), first
     with (
@@ -81,7 +84,7 @@ def fit(
             bar.update()
             done = step + 1
             if done % config.log_every == 0:
-                row = {name: float(value) for name, value in losses.items()} | {"norm": float(norm)}
+                row = {name: float(value.detach()) for name, value in losses.items()} | {"norm": float(norm)}
                 bar.set_postfix({name: f"{value:.3g}" for name, value in row.items()}, refresh=False)
                 speed = (done - seen) / (time.monotonic() - started)
                 started, seen = time.monotonic(), done
@@ -134,14 +137,26 @@ def _save(
         state |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
     # cloned: safetensors refuses tensors that share memory
     state = {name: tensor.detach().clone() for name, tensor in state.items()} | {"step": torch.tensor(step)}
-    save_checkpoint(folder / "state.safetensors", state, Header(kind="training-state", config={}))
+    save_checkpoint(folder / "state.safetensors", state, replace(header, kind=f"{header.kind}, in training"))
     save_checkpoint(folder / "averaged.safetensors", averaged, header)
 
 
-def _resume(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, averaged: dict[str, Tensor]) -> int:
+def _forget_after(step: int, log: Path) -> None:
+    """Drop the rows of steps that are done again."""
+    if log.is_file():
+        kept = [line for line in log.read_text().splitlines(keepends=True) if json.loads(line)["step"] <= step]
+        log.write_text("".join(kept))
+
+
+def _resume(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer, averaged: dict[str, Tensor], header: Header
+) -> int:
     if not path.is_file():
         return 0
-    read_header(path)
+    stored = read_header(path)
+    # as JSON, which knows no tuples
+    if stored.kind != f"{header.kind}, in training" or stored.config != json.loads(json.dumps(header.config)):
+        raise CheckpointError(f"{path} is of another run ({stored.kind}); give another folder, or its own recipe")
     state = read_tensors(path)
 
     def part(prefix: str) -> dict[str, Tensor]:
