@@ -42,6 +42,9 @@ Two formats write a .zip: say which with --format. An output that exists is repl
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code. argparse itself exits with 2 where the command line is wrong."""
     options = _parser().parse_args(arguments)
+    # Before numpy is imported: its BLAS has threads that spin, and once anything else wants the cores, products as
+    # small as ours take 20 times as long. The number of threads would also show in the last bits.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         options.run(options)
     except KeyboardInterrupt:
