@@ -125,9 +125,9 @@ def wav(seconds: float = 0.2, rate_hz: int = 16_000) -> bytes:
     return file.getvalue()
 
 
-def wait_until(condition: Any) -> None:
+def wait_until(condition: Any, seconds: float = WAIT_S) -> None:
     """Return once `condition()` holds."""
-    deadline = time.monotonic() + WAIT_S
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.005)
