@@ -1,4 +1,4 @@
-"""The speech encoder's recipe: labels stay on the sound whatever is done to it, and count as they are trusted."""
+"""The speech encoder's recipe: labels stay on the sound whatever is done to it, and closures count more."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,7 +22,6 @@ from training.speech_encoder import (
     BINS,
     CROP,
     HEAD_START,
-    MISTRUST,
     POWER_SCALE,
     Augmentation,
     Batch,
@@ -58,7 +57,7 @@ def dataset() -> list[LabelledSpectrum]:
 
 
 def tensors(batch: Batch) -> dict[str, torch.Tensor]:
-    return {name: getattr(batch, name) for name in ("mel", "valid", "trust", "viseme", "phone", "targets")}
+    return {name: getattr(batch, name) for name in ("mel", "valid", "viseme", "phone", "targets")}
 
 
 def terms(batch: Batch) -> Mapping[str, float]:
@@ -102,7 +101,6 @@ def test_a_batch_is_crops_of_four_seconds(strength):
     assert batch.mel.shape == (6, CROP, 80)
     assert batch.valid.shape == batch.viseme.shape == batch.phone.shape == (6, CROP // 2)
     assert batch.targets.shape == (6, CROP // 2, 4)
-    assert batch.trust.shape == (6,)
     assert torch.isfinite(batch.mel).all()
 
 
@@ -120,16 +118,18 @@ def test_padding_surrounds_the_sound_and_is_empty():
         assert (end < CROP // 2) == (row % 2 == 0)
 
 
-def test_half_of_a_batch_is_recorded_and_trusted_less_as_augmentation_grows():
-    for strength in (0.0, 0.5, 1.0):
-        trust = draw_batch(dataset(), 3, 6, strength).trust
-        assert trust.tolist() == pytest.approx([1 - MISTRUST * strength, 1.0] * 3)
-
-
-@pytest.mark.parametrize("recorded", [True, False])
-def test_a_dataset_of_one_kind_is_enough(recorded):
-    items = [item for item in dataset() if item.recorded is recorded]
-    assert len(set(draw_batch(items, 0, 4, 1.0).trust.tolist())) == 1
+@pytest.mark.parametrize("kinds", [(True, False), (True,), (False,)])
+def test_half_of_a_batch_is_recorded_as_far_as_there_are_both(kinds):
+    """Labels tell the kinds apart: of recorded clips every phone is 1 here, of synthetic ones 2."""
+    numbers = {True: 1, False: 2}
+    items = [
+        replace(item, phone=torch.full_like(item.phone, numbers[item.recorded]))
+        for item in dataset()
+        if item.recorded in kinds
+    ]
+    batch = draw_batch(items, 3, 6, 1.0)
+    own = [int(row[valid > 0].unique()) for row, valid in zip(batch.phone, batch.valid, strict=True)]
+    assert own == [numbers[kind] for kind in kinds] * (6 // len(kinds))
 
 
 def test_the_same_seed_gives_the_same_batch_and_another_seed_another():
@@ -189,7 +189,7 @@ def test_closures_weigh_more_in_the_regression():
     """By 1 + 2.5 · 2 in contact and by 1 + 2.5 on f and v, of a weighted mean."""
     encoder = tiny_encoder()
     plain = draw_batch(dataset(), 0, 2, 0.0)
-    valid, trust = torch.ones_like(plain.valid), torch.ones(2)
+    valid = torch.ones_like(plain.valid)
     targets = torch.zeros_like(plain.targets)
     targets[0, :50, 2], targets[0, 50:70, 3] = 1.0, 1.0
     with torch.no_grad():
@@ -197,27 +197,8 @@ def test_closures_weigh_more_in_the_regression():
         weight = torch.ones(2, CROP // 2)
         weight[0, :50], weight[0, 50:70] = 6.0, 3.5
         wanted = float((error * weight).sum() / weight.sum())
-    batch = replace(plain, valid=valid, trust=trust, targets=targets)
+    batch = replace(plain, valid=valid, targets=targets)
     assert terms(batch)["curves"] == pytest.approx(wanted, rel=1e-5)
-
-
-def test_labels_that_are_not_trusted_do_not_count():
-    """Visemes, phones and curves of a row without trust may say anything; those of a trusted row may not."""
-    batch = replace(draw_batch(dataset(), 0, 2, 0.0), trust=torch.tensor([0.0, 1.0]))
-    for row, counts in ((0, False), (1, True)):
-        viseme, phone, targets = batch.viseme.clone(), batch.phone.clone(), batch.targets.clone()
-        viseme[row], phone[row], targets[row, :, :2] = Viseme.UW, 7, 5.0
-        changed = terms(replace(batch, viseme=viseme, phone=phone, targets=targets))
-        for name in ("viseme", "phone", "curves"):
-            assert (changed[name] != terms(batch)[name]) is counts
-
-
-def test_trust_shares_the_loss_between_the_label_and_what_is_heard():
-    none, half, whole = (
-        terms(replace(draw_batch(dataset(), 0, 2, 0.0), trust=torch.full((2,), trust))) for trust in (0.0, 0.5, 1.0)
-    )
-    for name in ("viseme", "phone"):
-        assert half[name] == pytest.approx((none[name] + whole[name]) / 2, rel=1e-5)
 
 
 def test_padding_does_not_count():

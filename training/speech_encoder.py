@@ -3,8 +3,7 @@
     python -m training speech-encoder --corpus build/corpus --out build/speech_encoder
 
 Learns visemes, phones, the mouth's curves in the neutral style, and labial contact, from recorded and synthetic speech
-in equal parts. Closures weigh more in the regression, since a plain mean blurs them away. Labels of recorded clips, a
-third of whose words are wrong, give way in part to what the network hears itself (bootstrapping: Reed et al. 2015).
+in equal parts. Closures weigh more in the regression, since a plain mean blurs them away.
 Augmentation acts on power spectra and grows over the first third of the run: too heavy too early costs accuracy.
 """
 
@@ -48,8 +47,6 @@ HEAD_START = 25
 """Features by which a crop may begin before its clip, so that clips' beginnings are heard as the service hears them."""
 POWER_SCALE = 4096.0
 """Powers are kept as float16, times this."""
-MISTRUST = 0.3
-"""How much a recorded clip's label gives way to what the network hears: a third of the words are wrong."""
 WARPS = tuple(np.round(np.arange(0.86, 1.161, 0.02), 2).tolist())
 
 
@@ -69,11 +66,10 @@ class LabelledSpectrum:
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised log-mel crops with their labels; valid is 0 in the padding; trust is 1 where labels are exact."""
+    """Normalised log-mel crops with their labels; valid is 0 in the padding."""
 
     mel: Float[Tensor, "batch frames bins"]
     valid: Float[Tensor, "batch half"]
-    trust: Float[Tensor, " batch"]
     viseme: Int[Tensor, "batch half"]
     phone: Int[Tensor, "batch half"]
     targets: Float[Tensor, "batch half 4"]
@@ -171,7 +167,7 @@ def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, streng
     augment = Augmentation(dataset, random, strength)
     kinds = [kind for flag in (True, False) if (kind := [item for item in dataset if item.recorded is flag])]
     rows = [_draw_crop(kinds[k % len(kinds)], random, augment) for k in range(size)]
-    log_mel, frames, trust, viseme, phone, targets = (torch.stack(column) for column in zip(*rows, strict=True))
+    log_mel, frames, viseme, phone, targets = (torch.stack(column) for column in zip(*rows, strict=True))
     mel = normalise(log_mel, frames)
     for row in mel:
         for _ in range(2):
@@ -180,7 +176,7 @@ def draw_batch(dataset: Sequence[LabelledSpectrum], seed: int, size: int, streng
         for _ in range(3):
             width, first = round(strength * random.integers(12)), random.integers(CROP - 12)
             row[first : first + width] = 0
-    return Batch(mel, frames[:, ::2], trust, viseme, phone, targets)
+    return Batch(mel, frames[:, ::2], viseme, phone, targets)
 
 
 def _draw_crop(
@@ -202,7 +198,6 @@ def _draw_crop(
     return (
         functional.pad(log_mel, (0, 0, 0, missing), value=float(np.log(POWER_FLOOR))),
         functional.pad((place >= 0).float(), (0, missing)),
-        torch.tensor(1 - MISTRUST * augment.strength if item.recorded else 1.0),
         *(padded(values[half]) for values in (item.viseme, item.phone, item.targets)),
     )
 
@@ -211,19 +206,16 @@ def losses_of(encoder: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
     """Cross entropies of viseme and phone, closure-weighted regression of the curves, and contact."""
     assert isinstance(encoder, CompactEncoder)
     hidden = encoder(batch.mel)
-    valid, trust = batch.valid / batch.valid.sum(), batch.trust[:, None]
+    valid = batch.valid / batch.valid.sum()
     curves, contact, labiodental = batch.targets[..., :2], batch.targets[..., 2], batch.targets[..., 3]
-    weight = (1 + 2.5 * (2 * contact + labiodental)) * batch.valid * trust
+    weight = (1 + 2.5 * (2 * contact + labiodental)) * batch.valid
 
     def entropy(logits: Tensor, target: Tensor) -> Tensor:
-        logits = logits.transpose(1, 2)
-        given = functional.cross_entropy(logits, target, reduction="none", label_smoothing=0.05)
-        own = functional.cross_entropy(logits, logits.detach().softmax(1), reduction="none")
-        return ((trust * given + (1 - trust) * own) * valid).sum()
+        losses = functional.cross_entropy(logits.transpose(1, 2), target, reduction="none", label_smoothing=0.05)
+        return (losses * valid).sum()
 
     touch = encoder.contact(hidden)[..., 0]
-    believed = trust * contact + (1 - trust) * touch.detach().sigmoid()
-    touching = functional.binary_cross_entropy_with_logits(touch, believed, reduction="none")
+    touching = functional.binary_cross_entropy_with_logits(touch, contact, reduction="none")
     terms = {
         "viseme": entropy(encoder.viseme(hidden), batch.viseme),
         "phone": entropy(encoder.phone(hidden), batch.phone),
