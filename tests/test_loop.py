@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.checkpoint import Header, read_header, read_tensors, save_checkpoint
 from models.errors import CheckpointError
-from training.loop import LoopConfig, fit, learning_rate_at
+from training.loop import LoopConfig, fit, last_metrics, learning_rate_at
 
 CONFIG = LoopConfig(steps=20, learning_rate=0.01, warmup=4, save_every=5, evaluate_every=5, log_every=1, ema=0.8)
 HEADER = Header("tiny", {"width": 6}, data="noise")
@@ -215,3 +215,11 @@ def test_a_run_that_was_cut_off_logs_every_step_once(tmp_path):
         run(tmp_path, batch_at=cut_at(13))
     run(tmp_path)
     assert [row["step"] for row in rows(tmp_path)] == list(range(1, 21))
+
+
+def test_the_last_metrics_are_the_last_losses_and_the_last_evaluation(tmp_path):
+    assert last_metrics(tmp_path) == {}
+    (tmp_path / "metrics.jsonl").write_text(
+        '{"step": 1, "total": 3.0}\n{"step": 1, "evaluation": {"sel": 0.5}}\n{"step": 2, "total": 2.0}\n'
+    )
+    assert last_metrics(tmp_path) == {"step": 2, "total": 2.0, "evaluation": {"sel": 0.5}}

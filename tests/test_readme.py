@@ -79,9 +79,15 @@ def test_its_command_line_writes_a_head(environment: dict[str, str], tmp_path: P
     assert Glb.parse((tmp_path / "head.glb").read_bytes()).extras["engine"] == "mmtalker"
 
 
-def test_its_python_prints_a_line_a_frame(environment: dict[str, str]) -> None:
+def test_its_python_prints_a_line_a_frame(environment: dict[str, str], tmp_path: Path) -> None:
     (program,) = blocks("python")
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()
     assert lines[0] == "0.0 (2000, 3)"

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -73,7 +74,11 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     speech.add_argument("--weights", type=Path, default=WEIGHTS)
     speech.add_argument("--noise-db", type=float, help="add noise at this signal-to-noise ratio")
     speech.add_argument(
-        "--transcribed", action="store_true", help="align all clips anew, and only those with a transcript"
+        "--labels",
+        choices=("listed", "transcript", "recognised"),
+        default="listed",
+        help="phones as the folder lists them; or aligned anew, to the transcripts where there are any, or to what "
+        "the recogniser hears",
     )
     speech.add_argument("--out", type=Path, help="write the report here as JSON")
     speech.set_defaults(run=_evaluate_speech)
@@ -126,10 +131,21 @@ def _mmtalker(options: argparse.Namespace) -> None:
 
 def _export(options: argparse.Namespace) -> None:
     from models.checkpoint import pin, read_header, read_tensors, save_checkpoint
+    from training.loop import last_metrics
 
     source, target = options.run_folder / "averaged.safetensors", options.weights / f"{options.name}.safetensors"
-    save_checkpoint(target, read_tensors(source), read_header(source), half=True)
+    header = replace(read_header(source), metrics=last_metrics(options.run_folder), commit=_commit())
+    save_checkpoint(target, read_tensors(source), header, half=True)
     print(f"wrote {target}, sha256 {pin(options.weights, options.name, target)}")
+
+
+def _commit() -> str:
+    """Of the code that exports; empty outside a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
 
 
 def _evaluate_speech(options: argparse.Namespace) -> None:
@@ -137,8 +153,10 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
     from training.evaluate import open_talker, speech_report
 
     clips = list(read_spoken(options.folder))
-    if options.transcribed:
+    if options.labels == "transcript":
         clips = [replace(clip, phones=None) for clip in clips if clip.transcribed]
+    elif options.labels == "recognised":
+        clips = [replace(clip, phones=None, transcript=None, transcribed=False) for clip in clips]
     _print(speech_report(open_talker(options.weights, CACHE), clips, options.noise_db), options.out)
 
 

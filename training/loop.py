@@ -141,6 +141,14 @@ def _save(
     save_checkpoint(folder / "averaged.safetensors", averaged, header)
 
 
+def last_metrics(folder: Path) -> dict[str, Any]:
+    """The last losses that a run logged, and its last evaluation if it had any."""
+    path, result = folder / "metrics.jsonl", dict[str, Any]()
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        result |= json.loads(line)
+    return result
+
+
 def _forget_after(step: int, log: Path) -> None:
     """Drop the rows of steps that are done again."""
     if log.is_file():

@@ -1,0 +1,340 @@
+"""The command line that makes and judges checkpoints: every command says what it does, and does it to what it is given.
+
+What a command hands on is watched where making it would take minutes; the rest runs on the tiny head.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_evaluate import PHONES, write_weights
+from test_mmtalker_training import write_corpus
+from test_spoken import CLIP, libri, listed
+from tiny import CONFIG, TORCH, tiny_encoder, tiny_head, tiny_network
+
+from models.checkpoint import (
+    Header,
+    file_sha256,
+    pinned_file,
+    read_header,
+    read_manifest,
+    read_tensors,
+    save_checkpoint,
+)
+from models.errors import CheckpointError, MalformedInput, TalkerError
+from models.features import read_compact
+from models.mmtalker.network import SIZES, MMTalkerConfig, load_mmtalker
+from training import evaluate, mmtalker, speech_encoder
+from training.__main__ import ABLATIONS, main
+from training.datasets.corpus import Corpus
+from training.lipsync import bootstrap
+
+COMMANDS = ["head", "corpus", "speech-encoder", "mmtalker", "export", "evaluate", "evaluate speech", "evaluate corpus"]
+PROGRAM = "import sys; from training.__main__ import main\ntry: main(['mmtalker', '--help'])\nexcept SystemExit: pass\n"
+
+
+def run(*arguments: object) -> None:
+    main([str(argument) for argument in arguments])
+
+
+def watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tuple[Any, ...]]:
+    """The arguments of each call of a function that is not run."""
+    calls: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(module, name, lambda *arguments: calls.append(arguments))
+    return calls
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus") / "built").folder
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    return write_weights(tmp_path / "weights")
+
+
+@pytest.fixture
+def speech(tmp_path: Path) -> Path:
+    """Two clips, one of which has a person's transcript, and phones for both."""
+    record = {"file": f"speech/{CLIP.name}", "phones": PHONES, "alignment_score": -12.0}
+    folder = listed(tmp_path / "speech", {**record, "id": "told", "transcript": "in being"}, {**record, "id": "heard"})
+    shutil.copy(CLIP, folder / CLIP.name)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch instead of ONNX, and few rounds of the bootstrap."""
+    monkeypatch.setattr(evaluate, "open_runtime", lambda device, cache: TORCH)
+    monkeypatch.setattr(evaluate, "bootstrap", partial(bootstrap, rounds=3))
+
+
+def write_run(folder: Path, seed: int = 1, **header: Any) -> Path:
+    """A folder as a run of MMTalker leaves it."""
+    network = tiny_network(seed=seed)
+    averaged = Header("mmtalker", asdict(network.config), **header)
+    save_checkpoint(folder / "averaged.safetensors", network.state_dict(), averaged)
+    return folder
+
+
+# What there is.
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_command_has_help(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(*command.split(), "--help")
+    assert end.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m training {command}".rstrip())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["evaluate"], ["unknown"], ["export"], ["export", "head", "run"], ["mmtalker", "--ablation", "without-lips"]],
+    ids=" ".join,
+)
+def test_what_is_no_command_is_refused_with_what_there_is(arguments, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(*arguments)
+    assert end.value.code == 2
+    assert "error: " in capsys.readouterr().err
+
+
+def test_help_comes_before_anything_heavy_is_imported():
+    program = PROGRAM + "print([name for name in ('torch', 'numpy', 'scipy', 'anny') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--ablation" in result.stdout
+    assert result.stdout.endswith("[]\n")
+
+
+# What is trained.
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_an_ablation_sets_the_networks_config(ablation, size, corpus, weights, tmp_path, monkeypatch):
+    """One component off, and all else as the size says."""
+    calls = watch(monkeypatch, mmtalker, "train")
+    arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path / "run", "--steps", 7)
+    run("mmtalker", *arguments, "--size", size, "--ablation", ablation)
+    ((given, head, encoder, folder, steps, config),) = calls
+    assert config == replace(SIZES[size], **ABLATIONS[ablation])
+    switched_off = {name for name in ("ste", "rgcn", "dcam") if not getattr(config, name)}
+    assert switched_off == ({ablation.removeprefix("without-")} - {"full"})
+    assert (given, folder, steps) == (Corpus(corpus), tmp_path / "run", 7)
+    assert head.atlas.fingerprint == tiny_head().atlas.fingerprint
+    assert not encoder.training
+
+
+def test_mmtalker_trains_at_a_whole_by_default(corpus, weights, monkeypatch):
+    calls = watch(monkeypatch, mmtalker, "train")
+    run("mmtalker", "--corpus", corpus, "--weights", weights)
+    assert calls[0][3:] == (Path("build/mmtalker"), 10000, MMTalkerConfig())
+
+
+def test_the_recipes_run_from_the_command_line(corpus, weights, tmp_path, monkeypatch):
+    """A step of MMTalker, exported; the encoder that it hears with is the weights folder's."""
+    monkeypatch.setattr("models.mmtalker.network.SIZES", {"compact": CONFIG})
+    run("mmtalker", "--corpus", corpus, "--weights", weights, "--out", tmp_path / "run", "--steps", 1)
+    run("export", "mmtalker", tmp_path / "run", "--weights", weights)
+    path, _ = pinned_file(weights, "mmtalker")
+    assert load_mmtalker(path, tiny_head().atlas).config.styles == 2
+
+
+@pytest.mark.parametrize("dev", [True, False])
+def test_the_speech_encoder_is_scored_on_what_is_given(dev, corpus, speech, tmp_path, monkeypatch):
+    calls = watch(monkeypatch, speech_encoder, "train")
+    given = ("--dev", speech) if dev else ()
+    run("speech-encoder", "--corpus", corpus, "--out", tmp_path / "run", "--steps", 5, *given)
+    ((own, folder, steps, clips),) = calls
+    assert (own, folder, steps) == (Corpus(corpus), tmp_path / "run", 5)
+    assert [clip.id for clip in clips] == (["told", "heard"] if dev else [])
+
+
+def test_a_corpus_is_built_of_what_is_given(tmp_path, monkeypatch):
+    pytest.importorskip("parselmouth")
+    from training import head
+    from training.corpus import build
+
+    monkeypatch.setattr(head, "canonical_rig", lambda: "rig")
+    calls = watch(monkeypatch, build, "build_corpus")
+    run("corpus", "--out", tmp_path, "--minutes", 2, "--seed", 3, "--speech", "one", "--speech", "two")
+    assert calls == [(build.CorpusConfig(2.0, ("one", "two"), 3), "rig", head.identity_vertices, tmp_path)]
+
+
+def test_a_head_is_written_where_it_is_asked_for(tmp_path, monkeypatch, capsys):
+    from training import head
+
+    monkeypatch.setattr(head, "write_head", lambda folder: folder / "head.safetensors")
+    run("head", "--out", tmp_path)
+    assert capsys.readouterr().out == f"wrote {tmp_path}/head.safetensors\n"
+
+
+# What is exported.
+
+
+def test_an_export_is_a_runs_average_at_half_precision_and_pinned(weights, tmp_path, capsys):
+    run_folder = write_run(tmp_path / "run", data="noise", metrics={"lve_mm": 1.5})
+    run("export", "mmtalker", run_folder, "--weights", weights)
+    path, digest = pinned_file(weights, "mmtalker")
+    assert path == weights / "mmtalker.safetensors"
+    assert digest == file_sha256(path)
+    assert capsys.readouterr().out == f"wrote {path}, sha256 {digest}\n"
+    assert read_header(path) == read_header(run_folder / "averaged.safetensors")
+    assert path.stat().st_size < 0.8 * (run_folder / "averaged.safetensors").stat().st_size
+    averaged, loaded = tiny_network(seed=1).state_dict(), load_mmtalker(path, tiny_head().atlas).state_dict()
+    for name, tensor in averaged.items():
+        rounded = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(loaded[name], rounded), name
+
+
+def test_an_export_leaves_the_other_weights_alone(weights, tmp_path):
+    before = read_manifest(weights)
+    run("export", "mmtalker", write_run(tmp_path / "run"), "--weights", weights)
+    after = read_manifest(weights)
+    assert after.keys() == before.keys()
+    assert {name for name in after if after[name] != before[name]} == {"mmtalker"}
+
+
+def test_a_speech_encoder_is_exported_into_a_new_folder(tmp_path):
+    """Which then holds it alone."""
+    encoder = tiny_encoder()
+    header = Header("compact-encoder", asdict(encoder.config))
+    save_checkpoint(tmp_path / "run" / "averaged.safetensors", encoder.state_dict(), header)
+    run("export", "speech", tmp_path / "run", "--weights", tmp_path / "new")
+    assert [*read_manifest(tmp_path / "new")] == ["speech"]
+    loaded = read_compact(pinned_file(tmp_path / "new", "speech")[0])
+    assert loaded.config == encoder.config
+    assert all(torch.equal(own, encoder.state_dict()[name].half().float()) for name, own in loaded.state_dict().items())
+
+
+@pytest.mark.xfail(strict=True, reason="export does not look at the run's kind: it pins weights that no service loads")
+def test_a_run_of_something_else_is_not_exported(weights, tmp_path):
+    """And the weights that were there stay."""
+    before = read_tensors(weights / "speech.safetensors")
+    with pytest.raises(CheckpointError):
+        run("export", "speech", write_run(tmp_path / "run"), "--weights", weights)
+    assert read_tensors(weights / "speech.safetensors").keys() == before.keys()
+
+
+# What is judged.
+
+
+def test_a_report_on_speech_is_printed_and_written(weights, speech, tmp_path, capsys):
+    out = tmp_path / "reports" / "speech.json"
+    run("evaluate", "speech", speech, "--weights", weights, "--noise-db", 5, "--out", out)
+    report = json.loads(out.read_text())
+    assert report == json.loads(capsys.readouterr().out)
+    assert {"mmtalker", "oracle", "loudness"} < report.keys()
+    assert (report["clips"], report["speakers"], report["noise_db"]) == (2, 1, 5.0)
+
+
+def test_a_report_is_printed_where_no_file_is_asked_for(weights, speech, tmp_path, capsys):
+    there = sorted(tmp_path.rglob("*"))
+    run("evaluate", "speech", speech, "--weights", weights)
+    assert json.loads(capsys.readouterr().out)["noise_db"] is None
+    assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_transcribed_clips_alone_are_judged_and_aligned_anew(weights, speech, monkeypatch):
+    """What a machine heard, and the phones that it aligned, are not to be trusted."""
+    judged: list[Any] = []
+    monkeypatch.setattr(evaluate, "speech_report", lambda talker, clips, noise_db: judged.extend(clips) or {})
+    run("evaluate", "speech", speech, "--weights", weights, "--transcribed")
+    assert [(clip.id, clip.phones) for clip in judged] == [("told", None)]
+
+
+@pytest.mark.xfail(strict=True, raises=ValueError, reason="no clip is left, and the metric is asked for none's figures")
+def test_speech_that_nobody_transcribed_is_refused_as_such(weights, tmp_path):
+    folder = libri(tmp_path / "untold", {}, "84-12-0000")
+    with pytest.raises(TalkerError):
+        run("evaluate", "speech", folder, "--weights", weights, "--transcribed")
+
+
+def test_a_report_on_the_corpus_is_printed_and_written(weights, corpus, tmp_path, capsys):
+    out = tmp_path / "reports" / "corpus.json"
+    run("evaluate", "corpus", corpus, "--weights", weights, "--out", out)
+    report = json.loads(out.read_text())
+    assert report == json.loads(capsys.readouterr().out)
+    assert report["rows"].keys() == {"full", "full, own blinks", "static face", "mean motion"}
+    assert report["clips"] == 2
+
+
+def test_only_so_many_clips_are_judged_as_are_asked_for(weights, corpus, capsys):
+    run("evaluate", "corpus", corpus, "--weights", weights, "--clips", 1)
+    assert json.loads(capsys.readouterr().out)["clips"] == 1
+
+
+def test_runs_are_compared_by_their_names(weights, corpus, tmp_path, capsys):
+    """Each with its own checkpoint, in place of the one that is pinned."""
+    for seed, name in enumerate(ABLATIONS):
+        write_run(tmp_path / "runs" / name, seed)
+    run("evaluate", "corpus", corpus, "--weights", weights, "--runs", tmp_path / "runs", "--clips", 1)
+    rows: Mapping[str, Any] = json.loads(capsys.readouterr().out)["rows"]
+    assert rows.keys() == {*ABLATIONS, "full, own blinks", "static face", "mean motion"}
+    assert len({rows[name]["lve_mm"] for name in ABLATIONS}) == len(ABLATIONS)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["mmtalker --out {out} --weights {weights} --corpus", "speech-encoder --out {out} --corpus", "evaluate corpus"],
+    ids=["mmtalker", "speech-encoder", "evaluate corpus"],
+)
+def test_a_folder_without_a_corpus_is_refused_before_anything_is_written(command, weights, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(MalformedInput, match=r"no corpus in .*; make one: python -m training corpus"):
+        run(*command.format(out=out, weights=weights).split(), tmp_path / "nowhere")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "mmtalker --corpus {corpus} --out {out}",
+        "evaluate corpus {corpus} --out {out}",
+        "evaluate speech {speech} --out {out}",
+    ],
+    ids=["mmtalker", "evaluate corpus", "evaluate speech"],
+)
+def test_a_folder_without_weights_is_refused_before_anything_is_written(command, corpus, speech, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(CheckpointError, match=r"no .*manifest\.json"):
+        run(*command.format(corpus=corpus, speech=speech, out=out).split(), "--weights", tmp_path / "nowhere")
+    assert not out.exists()
+
+
+def test_weights_without_a_speech_encoder_are_refused_by_its_name(corpus, weights, tmp_path):
+    manifest = json.loads((weights / "manifest.json").read_text())
+    (weights / "manifest.json").write_text(json.dumps({"head": manifest["head"]}))
+    with pytest.raises(CheckpointError, match="has no 'speech'"):
+        run("mmtalker", "--corpus", corpus, "--weights", weights, "--out", tmp_path / "out")
+
+
+def test_a_folder_without_speech_is_refused(weights, tmp_path):
+    with pytest.raises(MalformedInput, match="no speech in"):
+        run("evaluate", "speech", tmp_path / "nowhere", "--weights", weights)
+
+
+def test_a_run_that_is_not_there_is_refused_and_nothing_exported(weights, tmp_path):
+    before = {path: path.read_bytes() for path in weights.iterdir()}
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        run("export", "mmtalker", tmp_path / "nowhere", "--weights", weights)
+    assert {path: path.read_bytes() for path in weights.iterdir()} == before
+
+
+def test_a_comparison_that_lacks_a_run_is_refused(weights, corpus, tmp_path):
+    write_run(tmp_path / "runs" / "full")
+    with pytest.raises(CheckpointError, match="without-ste"):
+        run("evaluate", "corpus", corpus, "--weights", weights, "--runs", tmp_path / "runs")
