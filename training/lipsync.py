@@ -4,7 +4,7 @@ It needs no ground-truth motion: lips that speak real recordings are judged by t
 distance, and 0 is contact: it is never shifted by a clip's own minimum, so a mouth that never closes scores nothing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,38 +76,20 @@ def score(tracks: Sequence[LipTrack]) -> LipSync:
     that at labials, each the mean over phones of the phone's mean; rnd: rounding at round less that at spread vowels;
     lag and r0: cross-correlation of the opening with the coarticulation oracle's, by clip, averaged.
     """
-    closures = [_closes(track, phone) for track in tracks for phone in track.phones if phone.name in BILABIAL]
-    alarms = [_closes(track, phone) for track in tracks for phone in _clear_linguals(track.phones)]
-    heights = _means_at(tracks, lambda track: track.normalised)
-    deviation = float(np.std(np.concatenate([track.rounding for track in tracks])))
-    roundings = _values_at(tracks, lambda track: track.rounding)
-    lags, correlations = zip(*(_against_oracle(track) for track in tracks), strict=True)
-    bcr, far = _mean(closures), _mean(alarms)
-    return LipSync(
-        bcr=bcr,
-        far=far,
-        sel=bcr - far,
-        vcc=_mean([heights[name] for name in OPEN_VOWELS if name in heights])
-        - _mean([heights[name] for name in LABIAL if name in heights]),
-        rnd=(_pooled(roundings, ROUND) - _pooled(roundings, SPREAD)) / max(deviation, 1e-9),
-        lag_ms=_mean(lags),
-        r0=_mean(correlations),
-        bilabials=len(closures),
-        linguals=len(alarms),
-    )
+    return _combine([_Tally.of(track) for track in tracks])
 
 
 def bootstrap(tracks: Sequence[LipTrack], rounds: int = 500, seed: int = 0) -> dict[str, tuple[float, float]]:
     """95 % intervals of sel, vcc and rnd: speakers drawn with replacement, and within each its clips."""
     random = np.random.default_rng(seed)
-    by_speaker: dict[str, list[LipTrack]] = {}
+    by_speaker: dict[str, list[_Tally]] = {}
     for track in tracks:
-        by_speaker.setdefault(track.speaker, []).append(track)
+        by_speaker.setdefault(track.speaker, []).append(_Tally.of(track))
     speakers = sorted(by_speaker)
     draws = []
     for _ in range(rounds):
         chosen = [by_speaker[speakers[k]] for k in random.integers(len(speakers), size=len(speakers))]
-        draws.append(score([clips[k] for clips in chosen for k in random.integers(len(clips), size=len(clips))]))
+        draws.append(_combine([clips[k] for clips in chosen for k in random.integers(len(clips), size=len(clips))]))
     return {
         name: tuple(np.percentile([getattr(draw, name) for draw in draws], (2.5, 97.5)).tolist())
         for name in ("sel", "vcc", "rnd")
@@ -129,6 +111,52 @@ def loudness_track(
     level_db = 10 * np.log10(power + 1e-12)
     opening = gaussian_filter1d(np.clip(1 + (level_db - np.percentile(level_db, 95)) / 30, 0, None), 2)
     return LipTrack(speaker, opening, np.zeros_like(opening), phones)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """What one clip adds to the figures: per phone, opening and rounding at its middle."""
+
+    closures: list[bool]
+    alarms: list[bool]
+    heights: Mapping[str, list[float]]
+    roundings: Mapping[str, list[float]]
+    rounding: Curve
+    lag_ms: float
+    r0: float
+
+    @staticmethod
+    def of(track: LipTrack) -> "_Tally":
+        lag_ms, r0 = _against_oracle(track)
+        return _Tally(
+            [_closes(track, phone) for phone in track.phones if phone.name in BILABIAL],
+            [_closes(track, phone) for phone in _clear_linguals(track.phones)],
+            _values_at(track.phones, track.normalised),
+            _values_at(track.phones, track.rounding),
+            track.rounding,
+            lag_ms,
+            r0,
+        )
+
+
+def _combine(tallies: Sequence[_Tally]) -> LipSync:
+    closures = [closed for tally in tallies for closed in tally.closures]
+    alarms = [closed for tally in tallies for closed in tally.alarms]
+    heights, roundings = _merge([t.heights for t in tallies]), _merge([t.roundings for t in tallies])
+    deviation = float(np.std(np.concatenate([tally.rounding for tally in tallies])))
+    bcr, far = _mean(closures), _mean(alarms)
+    return LipSync(
+        bcr=bcr,
+        far=far,
+        sel=bcr - far,
+        vcc=_mean([_mean(heights[name]) for name in OPEN_VOWELS if name in heights])
+        - _mean([_mean(heights[name]) for name in LABIAL if name in heights]),
+        rnd=(_pooled(roundings, ROUND) - _pooled(roundings, SPREAD)) / max(deviation, 1e-9),
+        lag_ms=_mean([tally.lag_ms for tally in tallies]),
+        r0=_mean([tally.r0 for tally in tallies]),
+        bilabials=len(closures),
+        linguals=len(alarms),
+    )
 
 
 def _closes(track: LipTrack, phone: Phone) -> bool:
@@ -154,17 +182,19 @@ def _clear_linguals(phones: Sequence[Phone]) -> Iterable[Phone]:
                 yield phone
 
 
-def _values_at(tracks: Sequence[LipTrack], of: Callable[[LipTrack], Curve]) -> dict[str, list[float]]:
+def _values_at(phones: Sequence[Phone], curve: Curve) -> dict[str, list[float]]:
     values: dict[str, list[float]] = {}
-    for track in tracks:
-        curve = of(track)
-        for phone in track.phones:
-            values.setdefault(phone.name, []).append(float(curve[min(round(phone.middle_s * RATE_HZ), len(curve) - 1)]))
+    for phone in phones:
+        values.setdefault(phone.name, []).append(float(curve[min(round(phone.middle_s * RATE_HZ), len(curve) - 1)]))
     return values
 
 
-def _means_at(tracks: Sequence[LipTrack], of: Callable[[LipTrack], Curve]) -> dict[str, float]:
-    return {name: _mean(values) for name, values in _values_at(tracks, of).items()}
+def _merge(parts: Sequence[Mapping[str, list[float]]]) -> dict[str, list[float]]:
+    merged: dict[str, list[float]] = {}
+    for part in parts:
+        for name, values in part.items():
+            merged.setdefault(name, []).extend(values)
+    return merged
 
 
 def _pooled(values: dict[str, list[float]], names: Sequence[str]) -> float:
