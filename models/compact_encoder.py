@@ -154,7 +154,7 @@ class CompactEncoder(nn.Module):
 
     def __init__(self, config: CompactConfig = CompactConfig()) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.width = config, config.width
         width = config.width
         self.stem = nn.ModuleList([nn.Conv1d(MEL_BINS, width, 5, padding=2), nn.Conv1d(width, width, 3, stride=2)])
         self.position = nn.Conv1d(width, width, 15, groups=16)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
-from models.errors import UnknownName
+from models.errors import CheckpointError, UnknownName
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
@@ -153,11 +153,11 @@ def load_engine(
 ) -> LocalEngine:
     """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds.
 
-    `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing or damaged, OutOfRange
-    for a device that there is not.
+    `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing, damaged or do not
+    fit each other, OutOfRange for a device that there is not.
     """
     from models.checkpoint import pinned_file
-    from models.features import load_compact
+    from models.features import open_encoder
     from models.mmtalker.network import load_mmtalker
     from models.mmtalker.streaming import MMTalkerMotion
     from models.runtime import open_runtime
@@ -167,8 +167,14 @@ def load_engine(
     files = {name: pinned_file(folder, name) for name in ("head", "speech", "mmtalker")}
     runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
     head = load_head(files["head"][0])
-    encoder = load_compact(files["speech"][0], runtime)
-    motion = MMTalkerMotion(load_mmtalker(files["mmtalker"][0], head.atlas), head.atlas, runtime)
+    network = load_mmtalker(files["mmtalker"][0], head.atlas)
+    encoder = open_encoder(network.config.encoder, files["speech"][0], runtime)
+    if encoder.width != network.config.features:
+        raise CheckpointError(
+            f"{folder}: {network.config.encoder} hears {encoder.width} numbers a feature, mmtalker reads "
+            f"{network.config.features}; take the encoder that it was trained on"
+        )
+    motion = MMTalkerMotion(network, head.atlas, runtime)
     description = {
         "engines": list(ENGINES),
         "checkpoints": {name: digest for name, (_, digest) in files.items()},

@@ -193,6 +193,11 @@ def load_compact(path: Path, runtime: Runtime) -> CompactSpeech:
     return CompactSpeech(read_compact(path), runtime)
 
 
+def open_encoder(source: str, compact: Path, runtime: Runtime) -> SpeechEncoder:
+    """The encoder that a network reads: `compact` from its checkpoint, any other by transformers."""
+    return load_compact(compact, runtime) if source == "compact" else load_transformer(source, runtime)
+
+
 def load_transformer(source: str, runtime: Runtime) -> TransformerSpeech:
     """wav2vec 2.0 or HuBERT from a local folder or the hub, by transformers. CheckpointError if it cannot be had."""
     try:

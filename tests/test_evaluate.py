@@ -40,7 +40,6 @@ from training.datasets.spoken import SpokenClip
 from training.evaluate import (
     Talker,
     TrueLids,
-    add_noise,
     corpus_report,
     lips_of,
     mean_offsets,
@@ -50,6 +49,7 @@ from training.evaluate import (
     true_offsets,
 )
 from training.lipsync import bootstrap, oracle_track, score
+from training.noise import add_noise
 
 PHONES = [["ih", 0.0, 0.08], ["n", 0.08, 0.14], ["b", 0.14, 0.18], ["iy", 0.18, 0.31], ["ng", 0.31, 0.4]]
 PHONES += [["k", 0.4, 0.5], ["aa", 0.5, 0.7], ["m", 0.7, 0.8], ["p", 0.8, 0.9], ["eh", 0.9, 1.2]]
@@ -93,7 +93,7 @@ def unseen(corpus: Corpus) -> list[CorpusClip]:
 
 @pytest.fixture(scope="module")
 def report(corpus: Corpus, unseen: list[CorpusClip]) -> Mapping[str, Mapping]:
-    return corpus_report({"full": talker(), "other": talker(tiny_network(seed=1))}, corpus, unseen)
+    return corpus_report({"one": talker(), "other": talker(tiny_network(seed=1))}, corpus, unseen)
 
 
 @pytest.fixture
@@ -168,6 +168,7 @@ def test_noise_is_flat_up_to_500_hz_and_falls_by_6_db_an_octave():
         return float(10 * np.log10(power[(frequency > 0.9 * hertz) & (frequency < 1.1 * hertz)].mean()))
 
     assert level_db(150) - level_db(400) == pytest.approx(0, abs=1)
+    assert level_db(400) - level_db(1000) == pytest.approx(6, abs=1)
     assert level_db(1000) - level_db(2000) == pytest.approx(6, abs=1)
     assert level_db(2000) - level_db(4000) == pytest.approx(6, abs=1)
 
@@ -241,11 +242,15 @@ def test_the_engines_figures_come_with_intervals(clip):
     assert "intervals" not in result["oracle"] | result["loudness"]
 
 
-def test_speakers_are_counted_once(clip):
-    clips = [clip, replace(clip, id="again"), replace(clip, speaker="other")]
+def test_speakers_are_counted_once_and_drawn_as_a_whole(clip, monkeypatch):
+    """Each track is its clip's speaker's: intervals are of speakers."""
+    clips = [clip, replace(clip, id="again"), replace(clip, id="third", speaker="other")]
+    drawn: list[str] = []
+    monkeypatch.setattr(evaluate, "bootstrap", lambda tracks: drawn.extend(track.speaker for track in tracks))
     result = speech_report(talker(), clips)
     assert (result["clips"], result["speakers"]) == (3, 2)
     assert result["mmtalker"]["bilabials"] == 9
+    assert drawn == ["LJ", "LJ", "other"]
 
 
 def test_under_noise_the_oracle_stays_and_the_others_hear_it(clip):
@@ -284,12 +289,12 @@ def test_an_engine_that_does_what_the_oracle_does_scores_what_it_scores(clip, mo
 
 
 def test_every_network_is_reported_beside_the_baselines(report, unseen):
-    """Blinks of its own are drawn for `full` alone."""
-    assert report["rows"].keys() == {"full", "full, own blinks", "other", "static face", "mean motion"}
+    """Blinks of its own are drawn for the first alone."""
+    assert report["rows"].keys() == {"one", "one, own blinks", "other", "static face", "mean motion"}
     assert report["clips"] == len(unseen) == 2
     assert report["masks"] == {name: len(members) for name, members in tiny_head().regions.items()}
-    assert report["rows"]["full"] != report["rows"]["full, own blinks"]
-    assert report["rows"]["full"] != report["rows"]["other"]
+    assert report["rows"]["one"] != report["rows"]["one, own blinks"]
+    assert report["rows"]["one"] != report["rows"]["other"]
     assert json.loads(json.dumps(report)) == report
 
 
@@ -328,7 +333,7 @@ def test_the_mean_motion_is_less_wrong_than_a_static_face(report):
 
 
 def test_a_report_is_the_mean_over_clips(report, corpus, unseen):
-    each = [corpus_report({"full": talker()}, corpus, [clip])["rows"] for clip in unseen]
+    each = [corpus_report({"one": talker()}, corpus, [clip])["rows"] for clip in unseen]
     for name in each[0]:
         for figure, value in each[0][name].items():
             assert report["rows"][name][figure] == pytest.approx((value + each[1][name][figure]) / 2, rel=1e-6)

@@ -3,12 +3,20 @@
 import argparse
 import json
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from models.errors import CheckpointError, MalformedInput, TalkerError
+
+if TYPE_CHECKING:
+    from models.compact_encoder import CompactEncoder
+    from models.features import SpeechEncoder
 
 WEIGHTS, CACHE = Path("weights"), Path("build/cache")
+KINDS = {"speech": "compact-encoder", "mmtalker": "mmtalker"}
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
     "without-ste": {"ste": False},
@@ -20,7 +28,10 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one subcommand."""
     options = _parser().parse_args(arguments)
-    options.run(options)
+    try:
+        options.run(options)
+    except TalkerError as error:
+        sys.exit(f"training: {error}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -50,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     mmtalker = commands.add_parser("mmtalker", help="train MMTalker")
     mmtalker.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     mmtalker.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head and the speech encoder")
+    mmtalker.add_argument(
+        "--encoder", default="compact", help="`compact`, or a wav2vec 2.0 or HuBERT: a folder, or a name on the hub"
+    )
     mmtalker.add_argument("--out", type=Path, default=Path("build/mmtalker"))
     mmtalker.add_argument("--steps", type=int, default=10000)
     mmtalker.add_argument("--size", choices=("compact", "paper"), default="compact")
@@ -57,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     mmtalker.set_defaults(run=_mmtalker)
 
     export = commands.add_parser("export", help="store a trained checkpoint as float16 in a folder of weights, pinned")
-    export.add_argument("name", choices=("speech", "mmtalker"))
+    export.add_argument("name", choices=tuple(KINDS))
     export.add_argument("run_folder", type=Path)
     export.add_argument("--weights", type=Path, default=WEIGHTS)
     export.set_defaults(run=_export)
@@ -117,15 +131,19 @@ def _speech_encoder(options: argparse.Namespace) -> None:
 
 def _mmtalker(options: argparse.Namespace) -> None:
     from models.checkpoint import pinned_file
-    from models.features import read_compact
+    from models.features import load_transformer, read_compact
     from models.mmtalker.network import SIZES
+    from models.runtime import open_runtime
     from models.template import load_head
     from training.datasets.corpus import Corpus
     from training.mmtalker import train
 
     head = load_head(pinned_file(options.weights, "head")[0])
-    encoder = read_compact(pinned_file(options.weights, "speech")[0]).eval()
-    config = replace(SIZES[options.size], **ABLATIONS[options.ablation])
+    if options.encoder == "compact":
+        encoder: CompactEncoder | SpeechEncoder = read_compact(pinned_file(options.weights, "speech")[0]).eval()
+    else:
+        encoder = load_transformer(options.encoder, open_runtime("auto", CACHE))
+    config = replace(SIZES[options.size], encoder=options.encoder, **ABLATIONS[options.ablation])
     train(Corpus(options.corpus), head, encoder, options.out, options.steps, config)
 
 
@@ -134,6 +152,8 @@ def _export(options: argparse.Namespace) -> None:
     from training.loop import last_metrics
 
     source, target = options.run_folder / "averaged.safetensors", options.weights / f"{options.name}.safetensors"
+    if (kind := read_header(source).kind) != KINDS[options.name]:
+        raise CheckpointError(f"{source} is a {kind}; wanted a {KINDS[options.name]}: give its run folder")
     header = replace(read_header(source), metrics=last_metrics(options.run_folder), commit=_commit())
     save_checkpoint(target, read_tensors(source), header, half=True)
     print(f"wrote {target}, sha256 {pin(options.weights, options.name, target)}")
@@ -155,6 +175,8 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
     clips = list(read_spoken(options.folder))
     if options.labels == "transcript":
         clips = [replace(clip, phones=None) for clip in clips if clip.transcribed]
+        if not clips:
+            raise MalformedInput(f"no clip of {options.folder} has a transcript; wanted some, or --labels listed")
     elif options.labels == "recognised":
         clips = [replace(clip, phones=None, transcript=None, transcribed=False) for clip in clips]
     _print(speech_report(open_talker(options.weights, CACHE), clips, options.noise_db), options.out)
@@ -167,10 +189,11 @@ def _evaluate_corpus(options: argparse.Namespace) -> None:
     from training.evaluate import corpus_report, open_talker
 
     runs = [options.runs / name for name in ABLATIONS] if options.runs else []
-    talkers = {run.name: open_talker(options.weights, CACHE, run / "averaged.safetensors") for run in runs}
+    talkers = {"shipped": open_talker(options.weights, CACHE)}
+    talkers |= {run.name: open_talker(options.weights, CACHE, run / "averaged.safetensors") for run in runs}
     corpus = Corpus(options.corpus)
     clips = list(islice(corpus.clips(held_out=True), options.clips))
-    _print(corpus_report(talkers or {"full": open_talker(options.weights, CACHE)}, corpus, clips), options.out)
+    _print(corpus_report(talkers, corpus, clips), options.out)
 
 
 def _print(report: Mapping[str, object], path: Path | None) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from models.checkpoint import pinned_file
 from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
-from models.features import SpeechEncoder, load_compact
+from models.features import SpeechEncoder, open_encoder
 from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.network import load_mmtalker
 from models.mmtalker.streaming import Lids, MMTalkerMotion, stream_motion
@@ -27,6 +27,7 @@ from training.datasets.corpus import Corpus, CorpusClip
 from training.datasets.spoken import SpokenClip
 from training.lipsync import LipTrack, bootstrap, loudness_track, oracle_track, score
 from training.metrics import VertexErrors, mean_errors, vertex_errors
+from training.noise import add_noise
 
 FPS, TRUTH_FPS = 50.0, 30.0
 """Frames a second at which lips are judged, and at which surfaces are compared."""
@@ -46,7 +47,7 @@ def open_talker(weights: Path, cache: Path, checkpoint: Path | None = None) -> T
     runtime = open_runtime("auto", cache)
     head = load_head(pinned_file(weights, "head")[0])
     network = load_mmtalker(checkpoint or pinned_file(weights, "mmtalker")[0], head.atlas)
-    encoder = load_compact(pinned_file(weights, "speech")[0], runtime)
+    encoder = open_encoder(network.config.encoder, pinned_file(weights, "speech")[0], runtime)
     return Talker(head, encoder, MMTalkerMotion(network, head.atlas, runtime))
 
 
@@ -88,17 +89,6 @@ def lips_of(
     return np.interp(time_s, own_s, opening).astype(np.float32), np.interp(time_s, own_s, -width).astype(np.float32)
 
 
-def add_noise(waveform: Waveform, snr_db: float, seed: int = 0) -> Waveform:
-    """The clip under stationary noise with a speech-like spectrum, falling by 6 dB an octave above 500 Hz."""
-    samples = waveform.samples.astype(np.float64)
-    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(len(samples)))
-    spectrum /= np.maximum(np.fft.rfftfreq(len(samples), 1 / waveform.rate_hz) / 500, 1)
-    noise = np.fft.irfft(spectrum, len(samples))
-    noise *= np.sqrt(np.mean(samples**2) / np.mean(noise**2) * 10 ** (-snr_db / 10))
-    mixed = samples + noise
-    return Waveform((mixed / max(1.0, np.abs(mixed).max())).astype(np.float32))
-
-
 class TrueLids:
     """The corpus' own blinks, to judge the rest of the face without guessing them."""
 
@@ -113,19 +103,18 @@ class TrueLids:
 def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence[CorpusClip]) -> dict[str, Any]:
     """LVE, EVE and FDD on held-out subjects of each network, of a static face and of the training set's mean motion.
 
-    Networks speak in the neutral style, on the subject's head, and are given the corpus'
-    blinks, which sound does not tell; of the network `full` there is also a row with its own, drawn by seed.
+    Networks speak in the neutral style, on the subject's head, and are given the corpus' blinks, which sound does not
+    tell; of the first network there is also a row with its own, drawn by seed.
     """
-    head = next(iter(talkers.values())).head
+    first = next(iter(talkers))
+    head = talkers[first].head
     rig, mean = corpus.rig(head), mean_offsets(corpus, head)
     rows: dict[str, list[VertexErrors]] = {}
     for clip in tqdm(clips, desc="held-out subjects", dynamic_ncols=True):
         template = template_of_identity(head, corpus.shapes[clip.subject], clip.subject)
         truth = true_offsets(rig, clip)
         guesses = {name: offsets_of(talker, clip, TrueLids(clip)) for name, talker in talkers.items()}
-        guesses |= {
-            f"{name}, own blinks": offsets_of(talkers[name], clip, BlinkTrack(0)) for name in talkers if name == "full"
-        }
+        guesses[f"{first}, own blinks"] = offsets_of(talkers[first], clip, BlinkTrack(0))
         guesses |= {"static face": np.zeros_like(truth), "mean motion": np.broadcast_to(mean, truth.shape)}
         for name, offsets in guesses.items():
             placed, wanted = template.place(offsets), template.place(truth)

@@ -1,15 +1,17 @@
 """Recipe: MMTalker on the canonical head.
 
-    python -m training mmtalker --corpus build/corpus --encoder weights/speech.safetensors --out build/mmtalker
+    python -m training mmtalker --corpus build/corpus --out build/mmtalker
 
 The paper's loss (Eq. 7 to 10) in millimetres, at points that the learned sampler draws; beside it what makes lips
 close: frames of labial contact weigh more, the distance between the lips is a term of its own, and a contact head
-learns when they touch. The speech encoder is frozen; its features are computed once, of clean and of noisy sound.
+learns when they touch. The speech encoder is frozen: the compact one, or a wav2vec 2.0 or HuBERT (`--encoder FOLDER`);
+its features are computed once, of clean and of noisy sound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,6 +23,8 @@ from tqdm import tqdm
 from models.atlas import Anchors
 from models.checkpoint import Header
 from models.compact_encoder import CompactEncoder
+from models.core import Waveform
+from models.features import SpeechEncoder
 from models.mmtalker.network import (
     FEATURE_RATE_HZ,
     KEY_OFFSETS,
@@ -39,6 +43,7 @@ from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig
 from training.datasets.corpus import Corpus, CorpusClip
 from training.loop import LoopConfig, fit
+from training.noise import add_noise
 from training.speech_encoder import POWER_SCALE, Augmentation, hear, label
 
 FRAMES = 6
@@ -65,6 +70,16 @@ class HeardClip:
     blinks: Float32[np.ndarray, " samples"]
 
 
+class Window(NamedTuple):
+    """What a sequence hears: features padded to one length, the clip's feature that follows the padding, and how many
+    there are.
+    """
+
+    features: Float[Tensor, "padded features"]
+    first: int
+    length: int
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Sequences of one step, and the points at which they are compared. Offsets are true ones, in metres."""
@@ -72,6 +87,7 @@ class Batch:
     style: Tensor
     features: Float[Tensor, "sequences padded features"]
     first: list[int]
+    length: list[int]
     time_s: Float[Tensor, "sequences frames"]
     lids: Float[Tensor, "sequences frames"]
     contact: Float[Tensor, "sequences frames"]
@@ -81,20 +97,29 @@ class Batch:
 
 
 def hear_clip(
-    clip: CorpusClip, style: int, encoder: CompactEncoder, augment: Augmentation, copies: int = 2
+    clip: CorpusClip, style: int, encoder: CompactEncoder | SpeechEncoder, augment: Augmentation, copies: int = 2
 ) -> HeardClip:
     """The frozen encoder's features of a clip, clean and in `copies` other rooms."""
-    spectrum = label(clip.samples, clip.phones, clip.recorded)
-    power = spectrum.power.float() / POWER_SCALE
-    features = []
-    for number in range(1 + copies):
-        heard, filters = (augment(power), augment.filters()) if number else (power, augment.plain)
+    features = tuple(_listen(encoder, clip, augment if number else None) for number in range(1 + copies))
+    return HeardClip(style, features, clip.weights, clip.contact, clip.blinks)
+
+
+def _listen(encoder: CompactEncoder | SpeechEncoder, clip: CorpusClip, augment: Augmentation | None) -> Tensor:
+    """The compact encoder hears other rooms in power spectra; one that needs samples hears noise over them."""
+    if isinstance(encoder, CompactEncoder):
+        power = label(clip.samples, clip.phones, clip.recorded).power.float() / POWER_SCALE
+        heard, filters = (augment(power), augment.filters()) if augment else (power, Augmentation.plain)
         with torch.inference_mode():
-            features.append(hear(encoder, heard @ filters).clone())
-    return HeardClip(style, tuple(features), clip.weights, clip.contact, clip.blinks)
+            return hear(encoder, heard @ filters).clone()
+    waveform = Waveform(clip.samples)
+    if augment:
+        waveform = add_noise(waveform, augment.random.uniform(5, 35), int(augment.random.integers(2**31)))
+    return encoder.step(encoder.start(), waveform.samples, last=True)[0]
 
 
-def hear_corpus(corpus: Corpus, encoder: CompactEncoder, *, held_out: bool, copies: int = 2) -> list[HeardClip]:
+def hear_corpus(
+    corpus: Corpus, encoder: CompactEncoder | SpeechEncoder, *, held_out: bool, copies: int = 2
+) -> list[HeardClip]:
     """Every clip of the subjects that are, or are not, held out; style numbers count the subjects in order."""
     numbers = {subject.id: k for k, subject in enumerate(s for s in corpus.subjects if s.held_out is held_out)}
     augment = Augmentation([], np.random.default_rng(0), 1.0)
@@ -120,8 +145,9 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
     ]
     return Batch(
         style=torch.tensor([clip.style if random.random() > 0.15 else -1 for clip in chosen]),
-        features=torch.stack([window for window, _ in windows]),
-        first=[first for _, first in windows],
+        features=torch.stack([window.features for window in windows]),
+        first=[window.first for window in windows],
+        length=[window.length for window in windows],
         time_s=torch.from_numpy(np.stack(times)),
         lids=torch.from_numpy(lids.reshape(SEQUENCES, FRAMES)).float(),
         contact=torch.from_numpy(contact.reshape(SEQUENCES, FRAMES)).float(),
@@ -149,8 +175,7 @@ def _face_at(clip: HeardClip, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return at(clip.weights), at(clip.contact), at(clip.blinks)
 
 
-def _window(features: Tensor, time_s: np.ndarray) -> tuple[Tensor, int]:
-    """The features that a sequence hears, padded to one length, and the clip's feature that follows the padding."""
+def _window(features: Tensor, time_s: np.ndarray) -> Window:
     length = round((MEMORY_S + FRAMES / 30) * FEATURE_RATE_HZ) + KEY_OFFSETS[-1] + 2
     first = int((time_s[0] - MEMORY_S) * FEATURE_RATE_HZ)
     low, high = first - LOCAL_REACH, first + length + LOCAL_REACH
@@ -158,7 +183,8 @@ def _window(features: Tensor, time_s: np.ndarray) -> tuple[Tensor, int]:
     if low < 0:  # the clip begins here: the LSTM starts with its first feature, not with padding
         first, low, high = 0, -LOCAL_REACH, length + LOCAL_REACH
         padding = (LOCAL_REACH, max(high - len(features), 0))
-    return functional.pad(features[max(low, 0) : high], (0, 0, *padding)), first
+    padded = functional.pad(features[max(low, 0) : high], (0, 0, *padding))
+    return Window(padded, first, min(length, len(features) - first))
 
 
 def hear_batch(network: MMTalker, batch: Batch) -> tuple[Instants, Float[Tensor, "sequences frames"]]:
@@ -167,8 +193,8 @@ def hear_batch(network: MMTalker, batch: Batch) -> tuple[Instants, Float[Tensor,
     styles = torch.cat([audio.styles.weight, audio.neutral_style().detach()[None]])
     heard, _ = audio(batch.features, styles[batch.style], audio.start(len(batch.style)))
     instants, contact = [], []
-    for k, first in enumerate(batch.first):
-        own = AudioFeatures(*(part[k] for part in heard))
+    for k, (first, length) in enumerate(zip(batch.first, batch.length, strict=True)):
+        own = AudioFeatures(*(part[k, :length] for part in heard))
         instants.append(instants_at(own, first, batch.time_s[k], batch.lids[k]))
         contact.append(interpolate(own.contact, batch.time_s[k] * FEATURE_RATE_HZ - first))
     return Instants(*(torch.cat(parts) for parts in zip(*instants, strict=True))), torch.stack(contact)
@@ -244,7 +270,7 @@ def _velocity(difference: Float[Tensor, "points sequences*frames 3"]) -> Tensor:
 def train(
     corpus: Corpus,
     head: Head,
-    encoder: CompactEncoder,
+    encoder: CompactEncoder | SpeechEncoder,
     folder: Path,
     steps: int,
     config: MMTalkerConfig,
@@ -253,7 +279,7 @@ def train(
     """Train for `steps`; see the model card for what that took."""
     rig = corpus.rig(head)
     clips = [clip for clip in hear_corpus(corpus, encoder, held_out=False) if len(clip.contact) > RATE_HZ]
-    config = replace(config, features=encoder.config.width, styles=1 + max(clip.style for clip in clips))
+    config = replace(config, features=encoder.width, styles=1 + max(clip.style for clip in clips))
     torch.manual_seed(0)
     network = MMTalker(config, head.atlas, rig.moving, initial_log_density(head))
     minutes = sum(len(clip.contact) for clip in clips) / RATE_HZ / 60

@@ -45,6 +45,8 @@ class MMTalkerConfig:
     decoder: int = 64
     styles: int = 28
     style_width: int = 8
+    encoder: str = "compact"
+    """Whose features it reads: the compact encoder's, or those of a wav2vec 2.0 or HuBERT, by folder or hub name."""
     atlas: str = ""
     """Fingerprint of the atlas that it was made for; the network itself fills it in."""
     ste: bool = True
