@@ -1,7 +1,8 @@
 """One training loop for every recipe: resume, exponential moving average, progress, metrics to a file.
 
 A recipe is a module, a function step → batch, and a function (module, batch) → losses by name. Batches depend on the
-step alone, so a run that was cut off and goes on gives what an uncut run gives.
+step alone, so a run that was cut off and goes on gives what an uncut run gives: bit for bit on one thread, to rounding
+on several, where torch's scattered sums have no fixed order.
 """
 
 import json
