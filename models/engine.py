@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
-from models.errors import CheckpointError, UnknownName
+from models.errors import UnknownName
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
@@ -168,12 +168,7 @@ def load_engine(
     runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
     head = load_head(files["head"][0])
     network = load_mmtalker(files["mmtalker"][0], head.atlas)
-    encoder = open_encoder(network.config.encoder, files["speech"][0], runtime)
-    if encoder.width != network.config.features:
-        raise CheckpointError(
-            f"{folder}: {network.config.encoder} hears {encoder.width} numbers a feature, mmtalker reads "
-            f"{network.config.features}; take the encoder that it was trained on"
-        )
+    encoder = open_encoder(network.config.encoder, files["speech"][0], runtime, network.config.features)
     motion = MMTalkerMotion(network, head.atlas, runtime)
     description = {
         "engines": list(ENGINES),

@@ -128,6 +128,13 @@ def test_another_checkpoint_takes_the_place_of_the_pinned_one(tmp_path):
     assert not np.array_equal(heard, pinned)
 
 
+def test_a_network_that_reads_another_encoder_is_refused(tmp_path):
+    other = tiny_network(replace(tiny_network().config, features=9))
+    save_checkpoint(tmp_path / "run.safetensors", other.state_dict(), Header("mmtalker", asdict(other.config)))
+    with pytest.raises(CheckpointError, match="hears 16 numbers a feature, the network reads 9; take the encoder"):
+        open_talker(write_weights(tmp_path / "weights"), tmp_path, tmp_path / "run.safetensors")
+
+
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(CheckpointError, match=r"no .*manifest\.json"):
         open_talker(tmp_path, tmp_path)

@@ -21,6 +21,7 @@ from torch import Tensor
 from models.atlas import Anchors
 from models.checkpoint import Header, read_header, read_tensors, save_checkpoint
 from models.core import Waveform
+from models.errors import MalformedInput
 from models.lips import contact_amount
 from models.mmtalker.network import MMTalker, load_mmtalker
 from models.mmtalker.sampling import initial_log_density
@@ -538,6 +539,14 @@ def test_the_header_says_what_it_learned_from(corpus, tmp_path):
     run(corpus, tmp_path)
     header = read_header(tmp_path / "averaged.safetensors")
     assert (header.kind, header.data) == ("mmtalker", "1 min of the synthetic corpus, 2 subjects")
+
+
+def test_a_corpus_of_short_clips_is_refused(corpus, tmp_path, monkeypatch):
+    short = replace(heard(), contact=heard().contact[:100])
+    monkeypatch.setattr("training.mmtalker.hear_corpus", lambda *arguments, held_out: [short])
+    with pytest.raises(MalformedInput, match=r"no clip of .* is longer than 1 s"):
+        run(corpus, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_names_the_encoder_that_it_heard_with(corpus, tmp_path):

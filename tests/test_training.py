@@ -390,6 +390,20 @@ def test_a_run_that_is_not_there_is_refused_and_nothing_exported(weights, tmp_pa
     assert {path: path.read_bytes() for path in weights.iterdir()} == before
 
 
+@pytest.mark.parametrize("option", ["evaluate corpus x --clips", "mmtalker --steps", "speech-encoder --steps"])
+def test_less_than_one_is_refused(option, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(*option.split(), 0)
+    assert end.value.code == 2
+    assert "got 0; wanted 1 or more" in capsys.readouterr().err
+
+
+def test_a_corpus_whose_held_out_subjects_are_silent_is_refused(weights, corpus, monkeypatch):
+    monkeypatch.setattr(Corpus, "clips", lambda self, held_out: iter(()))
+    with refused("no held-out subject of .* says anything"):
+        run("evaluate", "corpus", corpus, "--weights", weights)
+
+
 def test_a_comparison_that_lacks_a_run_is_refused(weights, corpus, tmp_path):
     write_run(tmp_path / "runs" / "full")
     with refused("without-ste"):

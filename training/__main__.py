@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     speech = commands.add_parser("speech-encoder", help="train the compact speech encoder")
     speech.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     speech.add_argument("--out", type=Path, default=Path("build/speech_encoder"))
-    speech.add_argument("--steps", type=int, default=8000)
+    speech.add_argument("--steps", type=_whole, default=8000)
     speech.add_argument("--dev", type=Path, help="a folder of recorded speech to score as it goes")
     speech.set_defaults(run=_speech_encoder)
 
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder", default="compact", help="`compact`, or a wav2vec 2.0 or HuBERT: a folder, or a name on the hub"
     )
     mmtalker.add_argument("--out", type=Path, default=Path("build/mmtalker"))
-    mmtalker.add_argument("--steps", type=int, default=10000)
+    mmtalker.add_argument("--steps", type=_whole, default=10000)
     mmtalker.add_argument("--size", choices=("compact", "paper"), default="compact")
     mmtalker.add_argument("--ablation", choices=tuple(ABLATIONS), default="full")
     mmtalker.set_defaults(run=_mmtalker)
@@ -101,9 +101,15 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     corpus.add_argument("corpus", type=Path)
     corpus.add_argument("--weights", type=Path, default=WEIGHTS)
     corpus.add_argument("--runs", type=Path, help="a folder of training runs named full, without-ste, … to compare")
-    corpus.add_argument("--clips", type=int, default=40)
+    corpus.add_argument("--clips", type=_whole, default=40)
     corpus.add_argument("--out", type=Path, help="write the report here as JSON")
     corpus.set_defaults(run=_evaluate_corpus)
+
+
+def _whole(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"got {number}; wanted 1 or more")
+    return number
 
 
 def _head(options: argparse.Namespace) -> None:
@@ -188,11 +194,12 @@ def _evaluate_corpus(options: argparse.Namespace) -> None:
     from training.datasets.corpus import Corpus
     from training.evaluate import corpus_report, open_talker
 
+    corpus = Corpus(options.corpus)
+    if not (clips := list(islice(corpus.clips(held_out=True), options.clips))):
+        raise MalformedInput(f"no held-out subject of {options.corpus} says anything; build a larger corpus")
     runs = [options.runs / name for name in ABLATIONS] if options.runs else []
     talkers = {"shipped": open_talker(options.weights, CACHE)}
     talkers |= {run.name: open_talker(options.weights, CACHE, run / "averaged.safetensors") for run in runs}
-    corpus = Corpus(options.corpus)
-    clips = list(islice(corpus.clips(held_out=True), options.clips))
     _print(corpus_report(talkers, corpus, clips), options.out)
 
 

@@ -47,7 +47,8 @@ def open_talker(weights: Path, cache: Path, checkpoint: Path | None = None) -> T
     runtime = open_runtime("auto", cache)
     head = load_head(pinned_file(weights, "head")[0])
     network = load_mmtalker(checkpoint or pinned_file(weights, "mmtalker")[0], head.atlas)
-    encoder = open_encoder(network.config.encoder, pinned_file(weights, "speech")[0], runtime)
+    speech = pinned_file(weights, "speech")[0]
+    encoder = open_encoder(network.config.encoder, speech, runtime, network.config.features)
     return Talker(head, encoder, MMTalkerMotion(network, head.atlas, runtime))
 
 

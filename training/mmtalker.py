@@ -24,6 +24,7 @@ from models.atlas import Anchors
 from models.checkpoint import Header
 from models.compact_encoder import CompactEncoder
 from models.core import Waveform
+from models.errors import MalformedInput
 from models.features import SpeechEncoder
 from models.mmtalker.network import (
     FEATURE_RATE_HZ,
@@ -279,12 +280,15 @@ def train(
     """Train for `steps`; see the model card for what that took."""
     rig = corpus.rig(head)
     clips = [clip for clip in hear_corpus(corpus, encoder, held_out=False) if len(clip.contact) > RATE_HZ]
+    if not clips:
+        raise MalformedInput(f"no clip of {corpus.folder} is longer than 1 s; build a larger corpus")
     config = replace(config, features=encoder.width, styles=1 + max(clip.style for clip in clips))
     torch.manual_seed(0)
     network = MMTalker(config, head.atlas, rig.moving, initial_log_density(head))
     minutes = sum(len(clip.contact) for clip in clips) / RATE_HZ / 60
+    spoken = len({clip.style for clip in clips})
     header = Header(
-        "mmtalker", asdict(network.config), data=f"{minutes:.0f} min of the synthetic corpus, {config.styles} subjects"
+        "mmtalker", asdict(network.config), data=f"{minutes:.0f} min of the synthetic corpus, {spoken} subjects"
     )
     fit(
         network,
