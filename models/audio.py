@@ -21,7 +21,7 @@ from av.codec.context import Flags2
 from av.container import InputContainer
 from jaxtyping import Float32
 
-from models.core import SAMPLE_RATE_HZ, Waveform
+from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
 from models.errors import MalformedInput, TooLarge, UnsupportedMedia
 
 Samples = Float32[np.ndarray, " samples"]
@@ -58,8 +58,9 @@ class AudioLimits:
 def decode_audio(file: bytes | BinaryIO, limits: AudioLimits) -> Waveform:
     """Decode the first audio stream of wav, flac, mp3, ogg, opus, m4a, aac, webm, aiff or caf, up to 64 channels.
 
-    A seekable file is read where it lies, and left open. The result has round(duration · 16 000) samples; a sound
-    stays at its time. A file that breaks off, or holds a few damaged packets, gives what decodes.
+    A seekable file is read where it lies, and left open. The result has the file's own duration, and the samples
+    at 16 kHz that cover it; a sound stays at its time. A file that breaks off, or holds a few damaged packets, gives
+    what decodes.
 
     Refuses, all with field "audio": more bytes or seconds than `limits` (TooLarge), samples that are NaN or infinite
     (MalformedInput, not_finite), and what is no audio (UnsupportedMedia: not_audio, damaged_audio, empty_audio).
@@ -69,14 +70,14 @@ def decode_audio(file: bytes | BinaryIO, limits: AudioLimits) -> Waveform:
     _check_bytes(file, limits.max_bytes)
     try:
         with av.open(file, mode="r", options=DEMUXER_OPTIONS, metadata_errors="replace") as container:
-            samples = _decode(container, limits.max_seconds)
+            waveform = _decode(container, limits.max_seconds)
     except av.FFmpegError as error:
         raise _not_audio(f"a file that does not decode ({error.strerror})") from error
-    if not samples.size:
+    if not waveform.samples.size:
         raise UnsupportedMedia(
             "audio of which no sample decodes; wanted speech; record it again", field="audio", code="empty_audio"
         )
-    return Waveform(samples)
+    return waveform
 
 
 def _check_bytes(file: BinaryIO, max_bytes: int) -> None:
@@ -90,18 +91,18 @@ def _check_bytes(file: BinaryIO, max_bytes: int) -> None:
         )
 
 
-def _decode(container: InputContainer, max_seconds: float) -> Samples:
-    """The first audio stream as mono 16 kHz samples, perhaps none."""
+def _decode(container: InputContainer, max_seconds: float) -> Waveform:
+    """The first audio stream, perhaps of no sample."""
     stream = _audio_stream(container)
     packets = _packets(container, stream)
     first = next(packets, None)
     if first is None:
-        return np.zeros(0, np.float32)
+        return Waveform(np.zeros(0, np.float32))
     blocks = _skip(_mono(_frames(chain([first], packets))), _encoder_delay(first, stream))
-    samples = _trim_padding(_resample(_limit(blocks, max_seconds)), container, stream)
-    if samples.size > round(max_seconds * SAMPLE_RATE_HZ):
-        raise _too_long(samples.size / SAMPLE_RATE_HZ, max_seconds)
-    return samples
+    waveform = _trim_padding(_resample(_limit(blocks, max_seconds)), container, stream)
+    if waveform.samples.size > frame_count(max_seconds, SAMPLE_RATE_HZ):
+        raise _too_long(waveform.duration_s, max_seconds)
+    return waveform
 
 
 def _audio_stream(container: InputContainer) -> av.AudioStream:
@@ -195,21 +196,22 @@ def _limit(blocks: Iterator[Block], max_seconds: float) -> Iterator[Block]:
         yield rate_hz, samples
 
 
-def _resample(blocks: Iterator[Block]) -> Samples:
-    """The blocks at 16 kHz, without delay: n samples become round(n · 16 000 / rate)."""
-    speech = bytearray()
+def _resample(blocks: Iterator[Block]) -> Waveform:
+    """The blocks at 16 kHz, without delay: the samples that cover them, and how long they were."""
+    speech, duration_s = bytearray(), 0.0
     for rate_hz, alike in groupby(blocks, key=itemgetter(0)):
         resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
-        start, count = len(speech), 0
+        count = 0
         for samples in (samples for _, samples in alike if samples.size):
             count += samples.size
             _append(speech, resampler.resample(_frame(samples, rate_hz)))
         _append(speech, resampler.resample(None))
-        wanted = start + 4 * round(count * SAMPLE_RATE_HZ / rate_hz)
+        duration_s += count / rate_hz
+        wanted = 4 * frame_count(duration_s, SAMPLE_RATE_HZ)
         del speech[wanted:]
-        speech.extend(bytes(wanted - len(speech)))  # shorter than the filter, nothing comes out
+        speech.extend(bytes(wanted - len(speech)))  # the filter may owe the last; shorter than it, all
     samples = np.frombuffer(speech, np.float32)
-    return samples.clip(-1, 1, out=samples)  # the filter overshoots at edges
+    return Waveform(samples.clip(-1, 1, out=samples), duration_s)  # the filter overshoots at edges
 
 
 def _frame(samples: Samples, rate_hz: int) -> av.AudioFrame:
@@ -223,12 +225,14 @@ def _append(speech: bytearray, frames: list[av.AudioFrame]) -> None:
         speech.extend(frame.to_ndarray().tobytes())
 
 
-def _trim_padding(samples: Samples, container: InputContainer, stream: av.AudioStream) -> Samples:
+def _trim_padding(waveform: Waveform, container: InputContainer, stream: av.AudioStream) -> Waveform:
     """Drop the codec's padding at the end. Only MP4 declares where the speech in its last packet ends."""
     if not stream.duration or stream.time_base is None or "mp4" not in container.format.name:
-        return samples
-    end = round(stream.duration * stream.time_base * SAMPLE_RATE_HZ)
-    return samples[:end] if 0 <= samples.size - end < MAX_PADDING_S * SAMPLE_RATE_HZ else samples
+        return waveform
+    end_s = float(stream.duration * stream.time_base)
+    if not 0 <= waveform.duration_s - end_s < MAX_PADDING_S:
+        return waveform
+    return Waveform(waveform.samples[: frame_count(end_s, SAMPLE_RATE_HZ)], end_s)
 
 
 def _too_long(seconds: float, max_seconds: float) -> TooLarge:

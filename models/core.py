@@ -16,15 +16,14 @@ from models.errors import MalformedInput, OutOfRange
 
 SAMPLE_RATE_HZ = 16_000
 
-Points = Float32[np.ndarray, "points 3"]
-Triangles = Int32[np.ndarray, "triangles 3"]
-
 
 @dataclass(frozen=True, eq=False)
 class Waveform:
     """Speech: mono, 16 kHz, finite, within -1..1."""
 
     samples: Float32[np.ndarray, " samples"]
+    source_s: float | None = None
+    """Seconds of the sound before it was resampled: it may end within the last sample. None: it ends with it."""
     rate_hz: ClassVar[int] = SAMPLE_RATE_HZ
 
     def __post_init__(self) -> None:
@@ -39,16 +38,21 @@ class Waveform:
             )
         if self.samples.size and (self.samples.min() < -1 or self.samples.max() > 1):
             raise MalformedInput("samples outside -1..1; scale the audio down", field="audio")
+        if (wanted := frame_count(self.duration_s, self.rate_hz)) != self.samples.size:
+            raise MalformedInput(
+                f"{self.samples.size} samples for {self.duration_s:g} s of sound; wanted {wanted}; cut both alike",
+                field="audio",
+            )
 
     @property
     def duration_s(self) -> float:
         """Seconds of sound."""
-        return self.samples.size / self.rate_hz
+        return self.samples.size / self.rate_hz if self.source_s is None else self.source_s
 
 
 def frame_count(duration_s: float, fps: float) -> int:
-    """Frames that cover `duration_s`: ceil(duration · fps), immune to the last bit of the product."""
-    return math.ceil(duration_s * fps - 1e-6)
+    """Frames, or samples, that cover `duration_s`: ceil(duration · fps), immune to the last bits of the product."""
+    return math.ceil(duration_s * fps * (1 - 1e-12))
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import struct
 import tempfile
 import tracemalloc
@@ -17,7 +18,7 @@ from PIL import Image
 
 from models import audio
 from models.audio import AudioLimits, decode_audio
-from models.core import Waveform
+from models.core import Waveform, frame_count
 from models.errors import InputError, MalformedInput, TooLarge, UnsupportedMedia
 
 LIMITS = AudioLimits(max_bytes=100_000_000, max_seconds=600)
@@ -165,14 +166,48 @@ def test_a_declared_length_of_nothing_is_not_believed() -> None:
 
 def test_a_length_that_is_only_estimated_cuts_nothing_off() -> None:
     """FFmpeg takes these 235 packets of 1024 samples for 0.05 s less, by their bit rate."""
-    assert decode_audio(encode(noise(5, 48_000), 48_000, "adts"), LIMITS).samples.size == round(235 * 1024 / 3)
+    assert decode_audio(encode(noise(5, 48_000), 48_000, "adts"), LIMITS).duration_s == 235 * 1024 / 48_000
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 11_025, 22_050, 44_056, 44_100, 48_000, 192_000])
-@pytest.mark.parametrize("count", [9, 1_001, 12_347])
-def test_the_length_is_the_duration_rounded(rate_hz: int, count: int) -> None:
+@pytest.mark.parametrize("count", [1, 9, 1_001, 12_347])
+def test_the_duration_is_the_files_and_the_samples_cover_it(rate_hz: int, count: int) -> None:
     waveform = decode_audio(wav(np.zeros(count, np.float32), rate_hz), LIMITS)
-    assert waveform.samples.size == round(count * 16_000 / rate_hz)
+    assert waveform.duration_s == count / rate_hz
+    assert waveform.samples.size == math.ceil(Fraction(count * 16_000, rate_hz))
+
+
+@pytest.mark.parametrize("rate_hz", [16_000, 22_050, 24_000, 44_100, 48_000, 96_000])
+def test_whole_frames_of_sound_are_as_many_frames(rate_hz: int) -> None:
+    """One sample less is as many too; one more is one frame more."""
+    period = math.lcm(rate_hz, 30) // rate_hz
+    for frames in range(period, 61, period):
+        count = frames * rate_hz // 30
+        for samples, expected in ((count - 1, frames), (count, frames), (count + 1, frames + 1)):
+            duration_s = decode_audio(wav(np.zeros(samples, np.float32), rate_hz), LIMITS).duration_s
+            assert frame_count(duration_s, 30) == expected, (samples, frames)
+
+
+@pytest.mark.parametrize("kind", LOSSLESS)
+def test_whole_frames_are_whole_in_any_lossless_container(kind: str) -> None:
+    """2,940 samples at 44.1 kHz are 1066.7 at 16 kHz: rounded, they would reach into a third frame."""
+    for frames in range(1, 17):
+        waveform = decode_audio(encode(np.zeros(1_470 * frames), 44_100, kind), LIMITS)
+        assert frame_count(waveform.duration_s, 30) == frames
+
+
+@pytest.mark.parametrize("kind", ["mp3", "ogg opus", "webm opus"])
+def test_whole_frames_are_whole_where_a_lossy_container_declares_the_end(kind: str) -> None:
+    for frames in range(1, 17):
+        waveform = decode_audio(encode(np.zeros(1_600 * frames), 48_000, kind), LIMITS)
+        assert frame_count(waveform.duration_s, 30) == frames
+
+
+@pytest.mark.parametrize(("size", "source_s"), [(100, 99 / 16_000), (100, 100.01 / 16_000), (0, 1e-6), (1, 0.0)])
+def test_samples_that_do_not_cover_their_duration_are_refused(size: int, source_s: float) -> None:
+    with pytest.raises(MalformedInput, match=f"{size} samples for .* s of sound; wanted .*; cut both alike") as refusal:
+        Waveform(np.zeros(size, np.float32), source_s)
+    assert refusal.value.field == "audio"
 
 
 def test_mono_at_16_khz_passes_unchanged() -> None:
@@ -377,7 +412,6 @@ def test_what_is_not_audio_is_refused(file: bytes) -> None:
         pytest.param(b"", id="no bytes"),
         pytest.param(wav(b""), id="no samples"),
         pytest.param(break_fragment(encode(burst(48_000), 48_000, "mp4 in many fragments"), 0), id="nothing found"),
-        pytest.param(wav(floats(0.5), 96_000), id="less than a sample at 16 kHz"),
     ],
 )
 def test_audio_without_a_sample_is_refused(file: bytes) -> None:

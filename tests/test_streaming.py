@@ -196,10 +196,8 @@ def test_states_stay_small_however_long_the_clip(fps):
 
 @given(st.integers(0, 5_000_000), st.sampled_from(FPS))
 def test_frames_cover_the_sound_and_no_more(count, fps):
-    """The last frame begins before the sound ends, the next one would not; to a millionth of a frame."""
-    frames = frame_count(count / SAMPLE_RATE_HZ, fps)
-    exact = Fraction(count, SAMPLE_RATE_HZ) * Fraction(str(fps))
-    assert frames in (math.ceil(exact), math.ceil(exact - Fraction(1, 1_000_000)))
+    """The last frame begins before the sound ends, the next one would not."""
+    assert frame_count(count / SAMPLE_RATE_HZ, fps) == math.ceil(Fraction(count, SAMPLE_RATE_HZ) * Fraction(str(fps)))
 
 
 @pytest.mark.parametrize(
@@ -217,6 +215,16 @@ def test_frames_are_at_their_index_over_fps(fps, talker):
     assert clip.frame_count == len(frames) == math.ceil(Fraction(len(waveform.samples), 16_000) * Fraction(str(fps)))
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert all(frame.time_s == frame.index / fps for frame in frames)
+
+
+@pytest.mark.parametrize("fps", FPS)
+@pytest.mark.parametrize(("count", "rate_hz"), [(1, 96_000), (2_940, 44_100), (2_941, 44_100), (44_101, 44_100)])
+def test_frames_cover_the_source_not_what_it_was_resampled_to(count, rate_hz, fps, talker):
+    samples = noise(-(-count * SAMPLE_RATE_HZ // rate_hz))
+    clip = talker.animate(Waveform(samples, count / rate_hz), AnimateOptions(fps=fps))
+    frames = vertices(clip)
+    assert clip.frame_count == len(frames) == math.ceil(Fraction(count, rate_hz) * Fraction(str(fps)))
+    assert np.isfinite(frames).all()
 
 
 def test_frame_rates_agree_where_they_meet():
