@@ -7,19 +7,22 @@ from tensors to a tuple of tensors, on the device.
 
 import hashlib
 import logging
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from models.errors import CheckpointError, OutOfRange
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +58,11 @@ class Runtime:
         return self._serve(name, module, example, dynamic or {})
 
     def _serve(self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int]) -> Function:
-        import onnxruntime
-
         path = self.cache / "onnx" / f"{name}-{_fingerprint(module, example)}.onnx"
-        if not path.is_file():
+        session = self._cached(path)
+        if session is None:
             _export(module, example, dynamic, path)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = self._load(path)
         names = [entry.name for entry in session.get_inputs()]
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -72,6 +70,31 @@ class Runtime:
             return tuple(torch.from_numpy(array) for array in session.run(None, feed))
 
         return run
+
+    def _cached(self, path: Path) -> "InferenceSession | None":
+        """The graph of an earlier start. None if there is none, or one that is damaged: it can be made again."""
+        if not path.is_file():
+            return None
+        try:
+            return self._load(path)
+        except CheckpointError as error:
+            log.warning("%s is damaged (%s): exporting it again", path, error.__cause__)
+            return None
+
+    def _load(self, path: Path) -> "InferenceSession":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # the classes that onnxruntime raises share no other base
+            raise CheckpointError(
+                f"onnxruntime cannot load {path} ({error}); wanted an exported graph; check the disk, and reinstall "
+                "the cpu extra"
+            ) from error
 
 
 def open_runtime(device: str, cache: Path, threads: int = 0) -> Runtime:
@@ -112,13 +135,12 @@ def _fingerprint(module: nn.Module, example: Sequence[Tensor]) -> str:
 
 
 def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int], path: Path) -> None:
-    """Write the graph whole or not at all. CheckpointError where the exporter is missing."""
+    """Write the graph whole or not at all, whoever else writes it. CheckpointError where the exporter is missing."""
     log.info("exporting %s to ONNX, once", path.stem)
     length = torch.export.Dim("length", min=2)
     shapes = tuple({dynamic[k]: length} if k in dynamic else {} for k in range(len(example))) if dynamic else None
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which we do not use
-    partial = path.with_suffix(f".{os.getpid()}.partial")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
@@ -130,5 +152,7 @@ def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, 
             f"exporting to ONNX needs onnx and onnxscript ({error}); install the cpu extra"
         ) from error
     assert program is not None
-    program.save(str(partial), external_data=False)
-    partial.replace(path)
+    with TemporaryDirectory(prefix=f"{path.stem}.", dir=path.parent) as folder:
+        partial = Path(folder, path.name)
+        program.save(str(partial), external_data=False)
+        partial.replace(path)

@@ -55,7 +55,6 @@ def exports(exported: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def export(module: nn.Module, example: Sequence[Tensor], dynamic: object, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        assert not path.exists()
         shutil.copy(graph, path)
 
     monkeypatch.setattr(runtime_module, "_export", export)
@@ -144,7 +143,55 @@ def test_an_export_that_fails_leaves_no_graph(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Program())
     with pytest.raises(OSError, match="no space left"):
         open_runtime("cpu", tmp_path).compile("scale", Scale(), EXAMPLE)
-    assert list((tmp_path / "onnx").glob("*.onnx")) == []
+    assert list((tmp_path / "onnx").iterdir()) == []
+
+
+@pytest.mark.parametrize("kept", [0, 0.1, 0.5, 0.99])
+def test_a_damaged_graph_is_exported_again(exports, kept, caplog):
+    exports.compile("net", Scale(), EXAMPLE)
+    (graph,) = graphs(exports)
+    whole = graph.read_bytes()
+    graph.write_bytes(whole[: int(kept * len(whole))])
+    doubled, _ = exports.compile("net", Scale(), EXAMPLE)(torch.ones(3))
+    assert doubled.tolist() == [2, 2, 2]
+    assert graph.read_bytes() == whole
+    assert f"{graph} is damaged" in caplog.text
+
+
+def test_a_new_export_that_is_damaged_too_is_refused_and_not_tried_for_ever(tmp_path, monkeypatch):
+    made = []
+
+    class Program:
+        def save(self, path: str, external_data: bool) -> None:
+            made.append(path)
+            Path(path).write_bytes(b"half a graph")
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Program())
+    for starts in (1, 2):
+        with pytest.raises(CheckpointError, match=r"cannot load .* wanted an exported graph; check the disk"):
+            open_runtime("cpu", tmp_path).compile("scale", Scale(), EXAMPLE)
+        assert len(made) == starts
+
+
+def test_exports_at_once_do_not_meet(tmp_path, monkeypatch):
+    """Starts in two containers over one cache may have the same process number."""
+    graph, made = tmp_path / "net.onnx", []
+
+    class Program:
+        def save(self, path: str, external_data: bool) -> None:
+            partial = Path(path)
+            partial.write_bytes(b"half a graph")
+            made.append(partial)
+            if len(made) == 1:
+                runtime_module._export(Scale(), EXAMPLE, {}, graph)
+                assert partial.read_bytes() == b"half a graph"
+            partial.write_bytes(b"a whole graph")
+
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Program())
+    runtime_module._export(Scale(), EXAMPLE, {}, graph)
+    assert len(made) == 2
+    assert list(tmp_path.iterdir()) == [graph]
+    assert graph.read_bytes() == b"a whole graph"
 
 
 def test_without_the_exporter_it_says_what_to_install(tmp_path, monkeypatch):
