@@ -9,6 +9,9 @@ from fastapi import FastAPI
 from service.runtime import Runtime
 from service.settings import Settings
 
+UNSENT_BYTES = 64 * 1024
+"""What the kernel holds of an answer that it has not sent: little, so that slow readers are told from stalled ones."""
+
 
 class Server(uvicorn.Server):
     """`Server(create_app()).run()` serves until SIGTERM or Ctrl-C; streams then have `drain_s` to end."""
@@ -32,6 +35,13 @@ class Server(uvicorn.Server):
         super().run(sockets)
         if self._runtime.failure is not None:
             raise SystemExit(f"talker: the engine does not start: {self._runtime.failure}")
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; a send then waits for what its client has read, not for a third of the kernel's megabytes."""
+        await super().startup(sockets)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            for listener in (listener for server in self.servers for listener in server.sockets):
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop; uvicorn asks ten times a second."""

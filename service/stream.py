@@ -1,34 +1,39 @@
 """An animation on its way out: encoded in a worker thread, chunk by chunk, at the client's pace."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import chain
 from pathlib import PureWindowsPath
 from threading import Event
 from urllib.parse import quote
 
-from anyio import fail_after, from_thread, to_thread
+from anyio import from_thread, move_on_after, to_thread
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from models.core import Clip, Frame
+from models.core import Clip
 from service.encoders import FrameEncoder, encode
 from service.slots import disconnect
 
+log = logging.getLogger(__name__)
+
+SLICE = 64 << 10
+"""Bytes sent at once: a chunk may be megabytes, and a slow client that is still reading has not stalled."""
+
 
 class ClientLeft(Exception):
-    """Nobody is left to read the stream, which is no failure of ours."""
+    """Nobody reads the stream any more, which is no failure of ours."""
 
 
 class ClipStream(StreamingResponse):
     """A clip as a response.
 
-    The status goes out with the first chunk, so that a clip that fails before it is a plain 500. One that fails later,
-    or whose client leaves a chunk unread for `stall_s` seconds, is cut: without its last chunk nobody takes it for a
-    whole file. When the client leaves, the engine stops at the next frame.
+    The status goes out with the first byte, so that a clip that fails before it is a plain 500. One that fails later,
+    or whose client takes nothing for `stall_s` seconds, is cut: without its last chunk nobody takes it for a whole
+    file. When the client leaves, engine and encoder stop at the next chunk.
     """
 
     def __init__(self, clip: Clip, encoder: FrameEncoder, *, upload_name: str, stall_s: float) -> None:
@@ -52,8 +57,12 @@ class ClipStream(StreamingResponse):
         watch = asyncio.create_task(_set_on_disconnect(receive, left))
 
         async def deliver(message: Message) -> None:
-            with fail_after(self._stall_s):
+            with move_on_after(self._stall_s) as wait:
                 await send(message)
+            if wait.cancelled_caught:
+                name = scope["state"]["request_id"]
+                log.warning("request %s is cut: its client took nothing for %g s, TALKER_STALL_S", name, self._stall_s)
+                raise ClientLeft
 
         try:
             await to_thread.run_sync(self._pump, deliver, left)
@@ -65,17 +74,17 @@ class ClipStream(StreamingResponse):
 
     def _pump(self, deliver: Callable[[Message], Coroutine[None, None, None]], left: Event) -> None:
         """Encode and send, all in one worker thread, from the first frame to the closing of the generators."""
-        frames = self._clip.frames
-        heeding = replace(self._clip, frames=_until(left, frames))
-        with closing(frames), closing(encode(heeding, self._encoder)) as chunks:
-            for message in self._messages(chunks):
+        with closing(encode(self._clip, self._encoder)) as chunks:
+            for message in self._messages(filter(None, _until(left, chunks))):
                 from_thread.run(deliver, message)
 
     def _messages(self, chunks: Iterator[bytes]) -> Iterator[Message]:
         first = next(chunks)
         yield {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
         for chunk in chain([first], chunks):
-            yield {"type": "http.response.body", "body": chunk, "more_body": True}
+            view = memoryview(chunk)
+            for start in range(0, len(view), SLICE):
+                yield {"type": "http.response.body", "body": view[start : start + SLICE], "more_body": True}
         yield {"type": "http.response.body", "body": b"", "more_body": False}
 
 
@@ -86,11 +95,11 @@ def attachment(upload_name: str, extension: str) -> str:
     return f'attachment; filename="{name}"' if name.isascii() else f"attachment; filename*=utf-8''{quote(name)}"
 
 
-def _until(left: Event, frames: Iterator[Frame]) -> Generator[Frame, None, None]:
-    for frame in frames:
+def _until(left: Event, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
+    for chunk in chunks:
         if left.is_set():
             raise ClientLeft
-        yield frame
+        yield chunk
 
 
 async def _set_on_disconnect(receive: Receive, left: Event) -> None:

@@ -8,6 +8,8 @@ import zipfile
 from dataclasses import dataclass, replace
 from functools import cached_property
 from io import BytesIO
+from itertools import takewhile
+from operator import not_
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +154,18 @@ def test_a_clip_that_outgrows_memory_gives_the_same_bytes(monkeypatch: pytest.Mo
     assert encoded("glb", bumpy_clip()) == in_memory
 
 
+def test_compression_may_be_stopped_at_every_chunk_of_frames() -> None:
+    """Before the first byte come an empty chunk for each of 40 frames, and eight passes over two chunks of them."""
+    stream = encode(bumpy_clip(frames=40), ENCODERS["glb"]())
+    assert len(list(takewhile(not_, stream))) == 40 + 8 * 2
+    stream.close()
+
+
 def test_the_spool_is_gone_before_the_first_byte_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow client holds no disk."""
     spools = watch_spools(monkeypatch)
     stream = encode(bumpy_clip(), ENCODERS["glb"]())
-    next(stream)
+    next(filter(None, stream))
     assert [spool._file.closed for spool in spools] == [True]
     stream.close()
 

@@ -1,6 +1,9 @@
 """The stream, on a real server and a raw socket: what a client sees when things end early."""
 
+import asyncio
 import json
+import logging
+import math
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -10,19 +13,21 @@ from select import select
 import anyio
 import numpy as np
 import pytest
-from conftest import WAIT_S, FakeEngine, wait_until, wav
+from conftest import WAIT_S, FakeEngine, grid_mesh, wait_until, wav
 from fastapi import FastAPI
 from starlette.types import Message
 
-from models.core import AnimateOptions, Waveform
+from models.core import AnimateOptions, Clip, Waveform
 from models.errors import TalkerError
 from service.app import create_app
-from service.encoders import ENCODERS
+from service.encoders import ENCODERS, encode
+from service.encoders.spool import OffsetSpool
 from service.server import Server
 from service.settings import Settings
-from service.stream import ClipStream, attachment
+from service.stream import SLICE, ClipStream, attachment
 
 BOUNDARY = "cut-here"
+SCOPE = {"type": "http", "state": {"request_id": "take-7"}}
 Connect = Callable[[], socket.socket]
 
 
@@ -61,6 +66,15 @@ def request(**fields: str) -> bytes:
         f"Content-Type: multipart/form-data; boundary={BOUNDARY}\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
+
+
+def started(engine: FakeEngine) -> Clip:
+    """A clip of 30 frames."""
+    return engine.animate(Waveform(np.zeros(16_000, np.float32)), AnimateOptions())
+
+
+def response_of(clip: Clip, format_: str, *, stall_s: float = WAIT_S) -> ClipStream:
+    return ClipStream(clip, ENCODERS[format_](), upload_name="a.wav", stall_s=stall_s)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -138,6 +152,57 @@ def test_a_client_that_leaves_frees_the_engine(connect: Connect, engine: FakeEng
         assert read_all(connection).startswith(b"HTTP/1.1 200")
 
 
+def test_a_client_that_leaves_during_compression_frees_the_slot(
+    connect: Connect, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every frame is made, and the first pass over them is held until the client has gone: there is no second."""
+    passes: list[OffsetSpool] = []
+    held, gate, chunks = threading.Event(), threading.Event(), OffsetSpool.chunks
+
+    def gated(spool: OffsetSpool) -> Iterator[tuple[slice, np.ndarray]]:
+        passes.append(spool)
+        held.set()
+        assert gate.wait(WAIT_S)
+        yield from chunks(spool)
+
+    monkeypatch.setattr(OffsetSpool, "chunks", gated)
+    with connect() as connection:
+        connection.sendall(request(format="glb"))
+        wait_until(held.is_set)
+    assert probe(connect)  # the loop has seen the client go by the time it answers the next
+    gate.set()
+    with connect() as connection:
+        connection.sendall(request(format="npz-stream"))
+        assert read_all(connection).startswith(b"HTTP/1.1 200")
+    assert engine.made == 60
+    assert len(passes) == 1
+
+
+@pytest.mark.parametrize("format_", ["npz-stream", "glb"])
+def test_nothing_is_sent_to_a_client_that_has_left(engine: FakeEngine, format_: str) -> None:
+    """The client leaves while it takes the first chunk; there is no second."""
+    sent: list[Message] = []
+
+    async def take_one_chunk() -> None:
+        gone = anyio.Event()
+
+        async def receive() -> Message:
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+            if message["type"] == "http.response.body":
+                gone.set()
+                await anyio.wait_all_tasks_blocked()
+
+        await response_of(started(engine), format_)(SCOPE, receive, send)
+
+    anyio.run(take_one_chunk)
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert len(sent[1]["body"]) < SLICE
+
+
 def test_a_full_queue_is_busy(app: FastAPI, connect: Connect, engine: FakeEngine) -> None:
     """One runs, one waits, the third is told when to come back; the first two are served."""
     engine.hold_at = 0
@@ -203,19 +268,69 @@ def test_a_stopping_server_frees_the_engine(engine: FakeEngine) -> None:
     assert engine.made < 30
 
 
-def test_a_client_that_does_not_read_is_cut(engine: FakeEngine) -> None:
-    """A chunk that stays unread longer than `stall_s` ends the stream, and the engine is free."""
-    clip = engine.animate(Waveform(np.zeros(16_000, np.float32)), AnimateOptions())
-    response = ClipStream(clip, ENCODERS["npz-stream"](), upload_name="a.wav", stall_s=0.01)
+class StoppedClock(asyncio.SelectorEventLoop):
+    """A loop for which no second passes but those that are added to `now`."""
+
+    now = 0.0
+
+    def time(self) -> float:
+        return self.now
+
+
+def run_with_reader(response: ClipStream, *, takes: float) -> bytes:
+    """Send to a client that takes 1 KiB a second until it has `takes` bytes, and then no more; return those."""
+    taken = bytearray()
 
     async def send(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            await anyio.sleep_forever()
+        body = message.get("body", b"")
+        for start in range(0, len(body), 1024):
+            while len(taken) >= takes:
+                await pass_a_second()
+            taken.extend(body[start : start + 1024])
+            await pass_a_second()
 
-    with pytest.raises(TimeoutError):
-        anyio.run(response, {"type": "http"}, anyio.sleep_forever, send)
+    anyio.run(response, SCOPE, anyio.sleep_forever, send, backend_options={"loop_factory": StoppedClock})
+    return bytes(taken)
+
+
+async def pass_a_second() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, StoppedClock)
+    loop.now += 1
+    await anyio.sleep(0)
+
+
+@pytest.mark.parametrize("format_", ["npz-stream", "glb"])
+def test_a_slow_reader_that_reads_on_gets_the_whole_file(engine: FakeEngine, format_: str) -> None:
+    """Its chunks of 117 KiB take longer than `stall_s` each, but it never stalls."""
+    engine.mesh = grid_mesh(100, 100)
+    response = response_of(started(engine), format_, stall_s=100)
+    assert run_with_reader(response, takes=math.inf) == b"".join(encode(started(engine), ENCODERS[format_]()))
+
+
+def test_a_reader_that_stalls_is_cut_and_the_engine_freed(engine: FakeEngine) -> None:
+    clip, whole = started(engine), b"".join(encode(started(FakeEngine()), ENCODERS["npz-stream"]()))
+    taken = run_with_reader(response_of(clip, "npz-stream", stall_s=100), takes=8192)
+    assert len(taken) < len(whole)
+    assert whole.startswith(taken)
     assert next(clip.frames, None) is None
-    assert engine.made < 30
+    assert 0 < engine.made < 30
+
+
+def test_a_stalled_stream_is_cut_on_the_wire_and_is_one_line_of_our_log(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client reads on when it is too late: the stream has no end, and the cause is not taken for ours."""
+    engine.mesh = grid_mesh(200, 200)  # 14 MB in all, more than the sockets hold
+    with serving(create_app(Settings(stall_s=0.1, log_level="warning"), engine)) as connect, connect() as connection:
+        connection.sendall(request(format="npz-stream"))
+        wait_until(lambda: caplog.records)
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")
+    (record,) = (record for record in caplog.records if not record.name.startswith("uvicorn"))  # which adds its own
+    assert (record.name, record.levelno, record.exc_info) == ("service.stream", logging.WARNING, None)
+    assert record.getMessage().endswith("took nothing for 0.1 s, TALKER_STALL_S")
 
 
 def test_the_name_of_a_file_holds_nothing_of_a_header() -> None:

@@ -14,6 +14,7 @@ class FrameEncoder(Protocol):
     """One format. An instance encodes one clip: `begin`, `frame` for each frame in order, `end`, and always `close`.
 
     What the three yield, joined, is the file. Nothing that `begin` and `frame` yield makes a valid file without `end`.
+    Each frame yields a chunk, and long work one all the while, empty if need be: whoever reads may stop at any chunk.
     """
 
     name: ClassVar[str]
@@ -43,6 +44,8 @@ class FrameEncoder(Protocol):
 def encode(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
     """Fold a clip into the bytes of one file.
 
+    Some chunks are empty: they let whoever reads close the stream while nothing is ready.
+
     Exhausting, closing or failing releases the encoder's temporary files and closes `clip.frames`; so does closing the
     stream before its first byte was asked for. Raises what the frames raise, and TalkerError when they are not the
     frames that the clip announced: the file is cut there, and never looks complete.
@@ -54,7 +57,7 @@ def encode(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
 
 def _fold(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
     with ExitStack() as held:
-        held.callback(getattr(clip.frames, "close", _nothing))
+        held.callback(clip.frames.close)
         held.callback(encoder.close)
         yield b""
         yield from encoder.begin(clip)
@@ -82,7 +85,3 @@ def _check(frame: Frame, index: int, clip: Clip) -> None:
             f"frame {index} holds vertices of shape {frame.vertices.shape} or values that are not finite; "
             f"wanted {wanted}, finite; check the engine's checkpoint"
         )
-
-
-def _nothing() -> None:
-    """Close a plain iterator, which holds nothing."""

@@ -36,11 +36,11 @@ class GlbEncoder(FrameEncoder):
     def frame(self, frame: Frame) -> Iterator[bytes]:
         """Spool the frame's offsets from rest."""
         self._spool.append(frame.vertices - self._clip.mesh.vertices)
-        yield from ()
+        yield b""
 
     def end(self) -> Iterator[bytes]:
         """Compress, then yield the file."""
-        morphs = compress(self._spool)
+        morphs = yield from compress(self._spool)
         self.close()
         yield from _animated(self._clip, morphs).chunks()
 

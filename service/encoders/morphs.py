@@ -1,5 +1,6 @@
 """The motion of a clip as few morph targets: at most 64 shapes, and one weight of each a frame."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,26 +72,28 @@ class _Attempt:
         return len(self.mixture), float(self.frame_error.max())
 
 
-def compress(spool: OffsetSpool) -> Morphs:
+def compress(spool: OffsetSpool) -> Generator[bytes, None, Morphs]:
     """Find the fewest targets, up to 64, that bring every vertex of every frame within GOAL_MM.
 
     A truncated SVD is best in the mean, but the promise is about the worst vertex; so the SVD is taken again with the
     badly served frames and vertices weighted up (as in Lawson's algorithm), which halves the worst error. Memory does
     not grow with the number of frames, but for some hundred numbers a frame.
+
+    The passes over the clip take long: each yields an empty chunk at every chunk of frames, where it may be closed.
     """
-    motion = _reduce(spool)
+    motion = yield from _reduce(spool)
     if motion is None:
         return Morphs(np.zeros((1, len(spool.moving), 3), np.float32), np.ones((len(spool), 1), np.float32), 0.0)
     goal = GOAL_MM * 1e-3 - spool.slack
     emphasis = _Emphasis(np.ones(len(spool)), np.ones(motion.directions.shape[1], np.float32))
     attempts = []
     for done in range(_ROUNDS):
-        attempts.append(_attempt(spool, motion, emphasis, goal))
+        attempts.append((yield from _attempt(spool, motion, emphasis, goal)))
         emphasis = _emphasise(emphasis, attempts[-1], 1 / (2 + done))  # ever less: the same power would oscillate
-    return _settle(spool, motion, min(attempts, key=lambda attempt: attempt.cost))
+    return (yield from _settle(spool, motion, min(attempts, key=lambda attempt: attempt.cost)))
 
 
-def _reduce(spool: OffsetSpool) -> _Subspace | None:
+def _reduce(spool: OffsetSpool) -> Generator[bytes, None, _Subspace | None]:
     """Find the directions in which the clip moves most, None when it does not move.
 
     Two passes of a randomised range finder (Halko, Martinsson and Tropp 2011) with sparse signs and a fixed seed.
@@ -99,11 +102,15 @@ def _reduce(spool: OffsetSpool) -> _Subspace | None:
     if not columns:
         return None
     signs = _sparse_signs(columns)
-    image = np.concatenate([(signs @ chunk.T).T for _, chunk in spool.chunks()])
+    image = np.empty((len(spool), _SKETCH), np.float32)
+    for rows, chunk in spool.chunks():
+        yield b""
+        image[rows] = (signs @ chunk.T).T
     left, strength, _ = np.linalg.svd(image, full_matrices=False)
     left = left[:, :_DIRECTIONS][:, strength[:_DIRECTIONS] > _NEGLIGIBLE * strength[0]]
     directions = np.zeros((left.shape[1], columns), np.float32)
     for rows, chunk in spool.chunks():
+        yield b""
         for block in _blocks(columns):
             directions[:, block] += left[rows].T @ chunk[:, block]
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
@@ -119,7 +126,9 @@ def _sparse_signs(columns: int) -> sparse.csr_array:
     return sparse.csr_array((values, (rows, np.repeat(np.arange(columns), _SIGNS))), shape=(_SKETCH, columns))
 
 
-def _attempt(spool: OffsetSpool, motion: _Subspace, emphasis: _Emphasis, goal: float) -> _Attempt:
+def _attempt(
+    spool: OffsetSpool, motion: _Subspace, emphasis: _Emphasis, goal: float
+) -> Generator[bytes, None, _Attempt]:
     """Pass over the clip once; the number of targets rises whenever a chunk needs it."""
     mixture = _principal(motion, emphasis)
     shapes = mixture @ motion.directions
@@ -129,6 +138,7 @@ def _attempt(spool: OffsetSpool, motion: _Subspace, emphasis: _Emphasis, goal: f
     vertex_error = np.zeros(shapes.shape[1] // 3, np.float32)
     count = min(_STEP, len(shapes))
     for rows, chunk in spool.chunks():
+        yield b""
         weights[rows] = chunk_weights = (chunk * importance) @ shapes.T
         residual = chunk - chunk_weights[:, :count] @ shapes[:count]
         while (error := _lengths(residual)).max() > goal and count < len(shapes):
@@ -169,7 +179,7 @@ def _emphasise(emphasis: _Emphasis, attempt: _Attempt, power: float) -> _Emphasi
     return _Emphasis(emphasis.frames * frames, emphasis.columns * np.repeat(vertices, 3))
 
 
-def _settle(spool: OffsetSpool, motion: _Subspace, attempt: _Attempt) -> Morphs:
+def _settle(spool: OffsetSpool, motion: _Subspace, attempt: _Attempt) -> Generator[bytes, None, Morphs]:
     """Shift and scale the weights into 0..1, and measure the error of what will be written.
 
     Blender's importer takes a slider's range from its first key and clamps the rest, so negative weights would be lost;
@@ -184,7 +194,10 @@ def _settle(spool: OffsetSpool, motion: _Subspace, attempt: _Attempt) -> Morphs:
     shapes = np.concatenate([constant[None], shapes[varies]])
     weights = np.ones((len(spool), len(shapes)), np.float32)
     weights[:, 1:] = (attempt.weights - lowest)[:, varies] / reach[varies]
-    worst = max(float(_lengths(chunk - weights[rows] @ shapes).max()) for rows, chunk in spool.chunks())
+    worst = 0.0
+    for rows, chunk in spool.chunks():
+        yield b""
+        worst = max(worst, float(_lengths(chunk - weights[rows] @ shapes).max()))
     targets = np.zeros((len(shapes), len(spool.moving), 3), np.float32)
     targets[:, spool.moving] = shapes.reshape(len(shapes), -1, 3)
     return Morphs(targets, weights, 1e3 * (worst + spool.slack))
