@@ -18,6 +18,7 @@ import numpy as np
 
 from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
 from models.errors import UnknownName
+from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
@@ -61,11 +62,14 @@ class Engine(Protocol):
         """The heads that can be animated, by id."""
         ...
 
-    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
-        """Check everything, then return the clip: a refusal is raised here, never from the frames.
-
-        UnknownName for an engine, a style or a template that there is not.
+    def check(self, options: AnimateOptions, *, template: str = "default") -> None:
+        """Refuse what takes no speech to refuse: UnknownName for an engine, a style or a template that there is not,
+        MalformedInput or OutOfRange for a style that is no expression.
         """
+        ...
+
+    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+        """Check everything, then return the clip: a refusal is raised here, never from the frames."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -94,15 +98,16 @@ class LocalEngine:
         """See `Engine.templates`."""
         return self._templates
 
-    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
-        """See `Engine.animate`."""
-        for kind, name, known in (
-            ("engine", options.engine, ENGINES),
-            ("template", template, self._templates),
-            ("style", options.style, STYLES),
-        ):
+    def check(self, options: AnimateOptions, *, template: str = "default") -> None:
+        """See `Engine.check`."""
+        for kind, name, known in (("engine", options.engine, ENGINES), ("template", template, self._templates)):
             if name not in known:
                 raise UnknownName(kind, name, known)
+        parse_style(options.style, STYLES)
+
+    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+        """See `Engine.animate`."""
+        self.check(options, template=template)
         head, query = self._surface(template, options.resolution)
         return Clip(
             mesh=head.mesh,

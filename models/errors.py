@@ -16,6 +16,9 @@ Match errors by class, never by message. A message has three parts: what came, w
 
 from collections.abc import Iterable
 
+SHOWN = 80
+"""Characters of what came that a message repeats."""
+
 
 class TalkerError(Exception):
     """Root of the tree. `code` is stable and snake_case; `field` names the offending parameter, if there is one."""
@@ -48,7 +51,7 @@ class UnknownName(InputError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, field: str | None = None) -> None:
         self.known = sorted(known)
-        message = f"unknown {kind} {name!r}; known: {', '.join(self.known) or 'none'}"
+        message = f"unknown {kind} {name[:SHOWN]!r}; known: {', '.join(self.known) or 'none'}"
         super().__init__(message, field=field or kind, code=f"unknown_{kind}")
 
 

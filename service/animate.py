@@ -1,6 +1,7 @@
 """`POST /animate`: speech in, an animation out, with everything checked before the first byte."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated
 
 from anyio import to_thread
@@ -9,24 +10,28 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from models.audio import AudioLimits, decode_audio
-from models.core import AnimateOptions, Clip
-from models.engine import Engine
-from models.errors import OutOfRange, TooLarge, UnknownName
+from models.core import Clip
+from models.engine import ENGINES, Engine
+from models.errors import InputError, OutOfRange, TooLarge, UnknownName
 from service.contract import ANIMATE_BODY, ANIMATION, problem_responses
 from service.encoders import ENCODERS
 from service.form import open_form
 from service.formats import format_accepted, format_named
 from service.problems import refusal
 from service.runtime import CurrentRuntime, WarmEngine
-from service.schemas import ENGINES, AnimateForm
+from service.schemas import AnimateForm
 from service.settings import Settings
 from service.stream import ClipStream
 
 router = APIRouter(tags=["animate"])
 
 
-async def _checked_form(request: Request, runtime: CurrentRuntime) -> AsyncIterator[AnimateForm]:
-    """The form with its fields checked; the upload stays open until the endpoint returns."""
+async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmEngine) -> AsyncIterator[AnimateForm]:
+    """The form with its fields checked; the upload stays open until the endpoint returns.
+
+    A service that is full says so before it reads the upload.
+    """
+    runtime.slots.check()
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes) as fields:
         if "format" not in fields:
             fields["format"] = format_accepted(request.headers.get("accept"))
@@ -35,6 +40,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime) -> AsyncItera
         except ValidationError as error:
             raise refusal(error.errors()) from error
         check_form(form, runtime.settings)
+        check_names(form, engine)
         yield form
 
 
@@ -88,24 +94,23 @@ def check_form(form: AnimateForm, settings: Settings) -> None:
             raise TooLarge(f"{field} = {number:g}; the limit is {limit:g}: ask for less", field=field)
 
 
+def check_names(form: AnimateForm, engine: Engine) -> None:
+    """Refuse a template or a style that the engine does not know, whether or not another field overrides it."""
+    for field, style in (("style", form.style), ("motion_style", form.motion_style)):
+        if style is not None:
+            try:
+                engine.check(replace(form.options(), style=style), template=form.template)
+            except InputError as error:
+                if error.field == "style":
+                    error.field = field
+                raise
+
+
 def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
     """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left."""
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
     waveform = decode_audio(form.audio.file, limits)
-    options = AnimateOptions(
-        engine=form.engine,
-        resolution=form.resolution,
-        fps=form.fps,
-        intensity=form.intensity,
-        seed=form.seed,
-        style=form.style if form.motion_style is None else form.motion_style,
-    )
-    try:
-        clip = engine.animate(waveform, options, template=form.template)
-    except UnknownName as error:
-        if error.field == "style" and form.motion_style is not None:
-            error.field = "motion_style"
-        raise
+    clip = engine.animate(waveform, form.options(), template=form.template)
     check_clip(clip, settings)
     return clip
 

@@ -16,6 +16,7 @@ from models.errors import MalformedInput, TalkerError
 from service import animate, health, info, templates
 from service.contract import install_contract
 from service.docs import install_docs
+from service.head_method import HeadAsGet
 from service.problems import install_problems
 from service.request_id import RequestId
 from service.runtime import Runtime
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         redirect_slashes=False,
     )
     app.state.runtime = Runtime(settings or Settings())
+    app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
     install_problems(app)
     for module in (animate, templates, info, health):

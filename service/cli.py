@@ -67,7 +67,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def animate(options: argparse.Namespace) -> None:
     """Animate one file, then say what was written and how fast."""
-    from service.animate import check_form, start_clip
+    from service.animate import check_form, check_names, start_clip
     from service.encoders import ENCODERS, encode
 
     settings, output = _settings(), _checked_output(options.output)
@@ -75,6 +75,7 @@ def animate(options: argparse.Namespace) -> None:
         form = _form(options, speech)
         check_form(form, settings)
         engine = _engine(settings)
+        check_names(form, engine)
         started = perf_counter()
         clip = start_clip(engine, form, settings)
         with _whole_file(output) as file, closing(encode(_shown(clip), ENCODERS[form.format]())) as chunks:

@@ -1,15 +1,18 @@
 """A multipart form: read within limits, each field once."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Message
 
 from models.errors import MalformedInput, TooLarge, UnsupportedMedia
 
 MEDIA_TYPE = "multipart/form-data"
+CHARSETS = (b"", b"utf-8", b"us-ascii")
 MAX_FILES = 8
 MAX_TEXT_FIELDS = 64
 MAX_TEXT_BYTES = 16 * 1024
@@ -22,21 +25,52 @@ async def open_form(request: Request, *, max_upload_bytes: int) -> AsyncIterator
     """Fields of the request's form by name; files lie in memory up to 1 MiB, beyond that on disk, until the exit.
 
     The size is checked by Content-Length before anything is read, and by counting while it is read.
-    Raises UnsupportedMedia for a body that is no multipart form, TooLarge, and MalformedInput for a field that came
-    twice; the parser itself refuses broken framing and too many or too long fields with a plain 400.
+    Raises UnsupportedMedia for a body that is no multipart form, TooLarge, and MalformedInput for broken framing, a
+    body that was cut, a charset but UTF-8, too many or too long fields, and a field that came twice.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != MEDIA_TYPE:
-        raise UnsupportedMedia(f"a body of type {media_type[:80] or 'unknown'}; wanted {MEDIA_TYPE}: send a form")
-    bounded = Request(request.scope, _BoundedReceive(request, max_upload_bytes + OVERHEAD_BYTES))
-    limits = {"max_files": MAX_FILES, "max_fields": MAX_TEXT_FIELDS, "max_part_size": MAX_TEXT_BYTES}
-    async with bounded.form(**limits) as form:
+    media_type, parameters = parse_options_header(request.headers.get("content-type", ""))
+    if media_type != MEDIA_TYPE.encode():
+        came = media_type.decode("latin-1")[:80] or "unknown"
+        raise UnsupportedMedia(f"a body of type {came}; wanted {MEDIA_TYPE}: send a form")
+    if (charset := parameters.get(b"charset", b"").lower()) not in CHARSETS:
+        raise MalformedInput(f"a form in charset {charset[:80].decode('latin-1')!r}; wanted utf-8: leave charset out")
+    form = await _parse(Request(request.scope, _BoundedReceive(request, max_upload_bytes + OVERHEAD_BYTES)))
+    try:
         fields: dict[str, str | UploadFile] = {}
         for name, value in form.multi_items():
             if name in fields:
                 raise MalformedInput(f"{name[:80]} was sent twice; send it once", field=name[:80])
             fields[name] = value
         yield fields
+    finally:
+        await form.close()
+
+
+async def _parse(request: Request) -> FormData:
+    async with aclosing(request.stream()) as stream:
+        parser = _Parser(
+            request.headers, stream, max_files=MAX_FILES, max_fields=MAX_TEXT_FIELDS, max_part_size=MAX_TEXT_BYTES
+        )
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise MalformedInput(
+                f"the form cannot be read ({error.message.rstrip('.')}); wanted at most {MAX_TEXT_FIELDS} fields of "
+                f"{MAX_TEXT_BYTES // 1024} KiB and {MAX_FILES} files, each part between its delimiters: send it anew"
+            ) from error
+    if not parser.whole:
+        await form.close()
+        raise MalformedInput("the form lacks its closing delimiter: it was cut on the way; send it anew")
+    return form
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, which takes a body that was cut for a whole one; this one can tell."""
+
+    whole = False
+
+    def on_end(self) -> None:
+        self.whole = True
 
 
 class _BoundedReceive:

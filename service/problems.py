@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from models.errors import (
+    SHOWN,
     Busy,
     InputError,
     MalformedInput,
@@ -26,7 +27,6 @@ from models.errors import (
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-SHOWN = 80  # characters of what came that a message repeats
 CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody is left to read it, but an access log may be
 
 

@@ -1,5 +1,6 @@
 """What crosses the wire: the form of `POST /animate`, and the JSON answers."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import UploadFile
@@ -9,14 +10,24 @@ from pydantic_core import PydanticCustomError
 from starlette.datastructures import UploadFile as FormFile
 
 from models.core import AnimateOptions
+from models.engine import ENGINES
 from service.encoders import ENCODERS
-
-ENGINES = ("mmtalker",)
 
 
 def _named_none(name: str) -> BeforeValidator:
     """The word `name` in a form stands for None."""
     return BeforeValidator(lambda value: None if value == name else value)
+
+
+def _written(pattern: str, wanted: str) -> BeforeValidator:
+    """A number in a form is written as `pattern` says; pydantic alone takes 1_000, and 500.0 for a whole one."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise PydanticCustomError("number_written", wanted)
+        return value
+
+    return BeforeValidator(check)
 
 
 def _check_file(value: Any) -> Any:
@@ -33,14 +44,22 @@ def _drop_default(schema: dict[str, Any]) -> None:
 MIN_POINTS, MAX_POINTS = AnimateOptions.MIN_POINTS, AnimateOptions.MAX_POINTS
 POINTS_SCHEMA = {"type": "integer", "minimum": MIN_POINTS, "maximum": MAX_POINTS}
 
+WHOLE, DECIMAL = r"[+-]?[0-9]+", r"[^_]*"
+Decimal = Annotated[float, _written(DECIMAL, "a number")]
+Whole = Annotated[int, _written(WHOLE, "a whole number")]
+Points = Annotated[
+    int,
+    Field(ge=MIN_POINTS, le=MAX_POINTS),
+    _written(WHOLE, f"native, or a whole number, {MIN_POINTS} to {MAX_POINTS}"),
+]
 Resolution = Annotated[
-    Annotated[int, Field(ge=MIN_POINTS, le=MAX_POINTS)] | None,
+    Points | None,
     _named_none("native"),
     WithJsonSchema({"anyOf": [{"type": "string", "const": "native"}, POINTS_SCHEMA]}),
 ]
 Texture = Annotated[int | None, _named_none("none"), WithJsonSchema({"type": "string", "enum": ["none"]})]
-OptionalText = Annotated[str | SkipJsonSchema[None], Field(json_schema_extra=_drop_default)]
-"""Left out, it is None. Its example is empty, or Swagger UI would fill the field in."""
+OptionalText = Annotated[str | SkipJsonSchema[None], _named_none(""), Field(json_schema_extra=_drop_default)]
+"""Left out or empty, as browsers send a field that nobody filled in, it is None."""
 
 
 class AnimateForm(BaseModel):
@@ -80,23 +99,23 @@ class AnimateForm(BaseModel):
         "surface points, with Delaunay faces.",
         examples=["native", 5000],
     )
-    fps: float = Field(
-        default=30,
+    fps: Decimal = Field(
+        default=30.0,
         ge=1,
         le=120,
         allow_inf_nan=False,
         description="Frames per second; frame k is at k / fps.",
         examples=[30],
     )
-    intensity: float = Field(
-        default=1,
+    intensity: Decimal = Field(
+        default=1.0,
         ge=0,
         le=2,
         allow_inf_nan=False,
         description="Scales the motion; 0 is the head at rest.",
         examples=[1],
     )
-    seed: int = Field(
+    seed: Whole = Field(
         default=0, ge=0, le=2**63 - 1, description="The same request and seed give the same bytes.", examples=[0]
     )
     texture: Texture = Field(
@@ -111,15 +130,28 @@ class AnimateForm(BaseModel):
         json_schema_extra={"enum": list(ENCODERS)},
     )
 
+    def options(self) -> AnimateOptions:
+        """What the engine is asked for."""
+        return AnimateOptions(
+            engine=self.engine,
+            resolution=self.resolution,
+            fps=self.fps,
+            intensity=self.intensity,
+            seed=self.seed,
+            style=self.style if self.motion_style is None else self.motion_style,
+        )
+
 
 class TemplateCard(BaseModel):
     """A registered head."""
 
     id: str = Field(examples=["default"])
-    vertices: int = Field(description="Vertices at `native` resolution.", examples=[5386])
-    faces: int = Field(examples=[10_528])
-    licence: str = Field(description="SPDX identifier of the mesh's licence.", examples=["CC0-1.0"])
-    regions: dict[str, int] = Field(description="Vertices by region.", examples=[{"lips": 312, "eyes": 240}])
+    vertices: int = Field(description="Vertices at `native` resolution.", examples=[5838])
+    faces: int = Field(examples=[11_348])
+    licence: str = Field(description="SPDX expression of the head's licence.", examples=["CC0-1.0 AND Apache-2.0"])
+    regions: dict[str, int] = Field(
+        description="Vertices by region.", examples=[{"lips": 271, "eyes": 464, "upper_face": 1115}]
+    )
 
 
 class Format(BaseModel):

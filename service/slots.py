@@ -24,16 +24,20 @@ class Slots:
         """How many wait for a slot."""
         return self._free.statistics().tasks_waiting
 
+    def check(self) -> None:
+        """Raise Busy if the queue is full."""
+        if self._free.value == 0 and self.waiting >= self._queue:
+            raise Busy(
+                f"every slot is taken and {self.waiting} requests wait; try again later", retry_after_s=RETRY_AFTER_S
+            )
+
     @asynccontextmanager
     async def hold(self, receive: Receive) -> AsyncIterator[None]:
         """Wait for a slot, hold it, free it. `receive` is the ASGI channel of a request whose body has been read.
 
         Raises Busy when the queue is full, ClientDisconnect when the client leaves while it waits.
         """
-        if self._free.value == 0 and self.waiting >= self._queue:
-            raise Busy(
-                f"every slot is taken and {self.waiting} requests wait; try again later", retry_after_s=RETRY_AFTER_S
-            )
+        self.check()
         await self._wait(receive)
         try:
             yield

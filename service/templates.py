@@ -22,7 +22,7 @@ MESH = {"description": "A static GLB.", "headers": headers("Content-Disposition"
 
 async def _known(engine: WarmEngine, id: Annotated[str, Path(examples=["default"])]) -> TemplateInfo:
     if id not in engine.templates:
-        raise UnknownName("template", id[:80], engine.templates)
+        raise UnknownName("template", id, engine.templates)
     return engine.templates[id]
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from models.core import AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
 from models.errors import UnknownName
+from models.styles import parse_style
 
 if TYPE_CHECKING:  # tests of models and training do without the service
     from fastapi import FastAPI
@@ -70,11 +71,13 @@ class FakeEngine:
     def templates(self) -> Mapping[str, FakeTemplate]:
         return {"default": FakeTemplate("default", self.mesh)}
 
-    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+    def check(self, options: AnimateOptions, *, template: str = "default") -> None:
         if template not in self.templates:
             raise UnknownName("template", template, self.templates)
-        if options.style not in ("neutral", "calm"):
-            raise UnknownName("style", options.style, ["neutral", "calm"])
+        parse_style(options.style, ("neutral", "calm"))
+
+    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+        self.check(options, template=template)
         self.calls.append((waveform, options))
         count = frame_count(waveform.duration_s, options.fps)
         return Clip(

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from service.app import create_app
 from service.encoders import ENCODERS
 from service.settings import Settings
+from service.slots import Slots
 
 BOUNDARY = "cut-here"
 
@@ -21,7 +22,7 @@ def post(client: TestClient, *, audio: Any = None, headers: dict[str, str] | Non
     return client.post("/animate", data=fields, files={"audio": upload}, headers=headers)
 
 
-def parts(*fields: tuple[str, str | None, bytes]) -> dict[str, Any]:
+def parts(*fields: tuple[str, str | None, bytes], charset: str = "") -> dict[str, Any]:
     """A multipart request as it is: (name, file name or None, content), in order."""
     body = b"".join(
         f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"'.encode()
@@ -32,7 +33,14 @@ def parts(*fields: tuple[str, str | None, bytes]) -> dict[str, Any]:
         for name, file_name, content in fields
     )
     body += f"--{BOUNDARY}--\r\n".encode()
-    return {"content": body, "headers": {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}}
+    media_type = f"multipart/form-data; boundary={BOUNDARY}" + (f"; charset={charset}" if charset else "")
+    return {"content": body, "headers": {"Content-Type": media_type}}
+
+
+def cut(*fields: tuple[str, str | None, bytes], by: int) -> dict[str, Any]:
+    """The same, without its last bytes."""
+    whole = parts(*fields)
+    return whole | {"content": whole["content"][:-by]}
 
 
 AUDIO = ("audio", "speech.wav", wav())
@@ -92,6 +100,21 @@ def test_motion_style_overrides_style(client: TestClient, engine: FakeEngine) ->
     assert engine.calls[0][1].style == "calm"
 
 
+@pytest.mark.parametrize("style", ["calm(2)", "calm( 0.3 ) + calm(0.7)", '{"calm": 0.5}', " calm "])
+def test_a_style_may_be_an_expression(client: TestClient, style: str) -> None:
+    assert post(client, style=style).status_code == 200
+
+
+def test_a_field_that_nobody_filled_in_is_absent(client: TestClient, engine: FakeEngine) -> None:
+    """As browsers send it, the page of /docs among them."""
+    assert post(client, style="calm", motion_style="", wrinkle_style="").status_code == 200
+    assert engine.calls[0][1].style == "calm"
+
+
+def test_a_form_may_say_that_it_is_utf_8(client: TestClient) -> None:
+    assert client.post("/animate", **parts(AUDIO, charset="UTF-8")).status_code == 200
+
+
 def test_the_same_request_gives_the_same_bytes(client: TestClient) -> None:
     assert post(client, seed="3").content == post(client, seed="3").content
 
@@ -128,7 +151,14 @@ def test_the_same_request_gives_the_same_bytes(client: TestClient) -> None:
         ({"style": "clam"}, 404, "unknown_style", "style"),
         ({"style": ""}, 404, "unknown_style", "style"),
         ({"motion_style": "clam"}, 404, "unknown_style", "motion_style"),
-        ({"motion_style": ""}, 404, "unknown_style", "motion_style"),
+        ({"style": "clam", "motion_style": "calm"}, 404, "unknown_style", "style"),
+        ({"style": "calm("}, 400, "malformed", "style"),
+        ({"style": "calm(-1)"}, 422, "out_of_range", "style"),
+        ({"motion_style": "calm(nan)"}, 400, "not_finite", "motion_style"),
+        ({"resolution": "1_000"}, 400, "malformed", "resolution"),
+        ({"resolution": "700.0"}, 400, "malformed", "resolution"),
+        ({"seed": "7.0"}, 400, "malformed", "seed"),
+        ({"fps": "1_0"}, 400, "malformed", "fps"),
         ({"format": "fbx"}, 415, "unsupported_media", "format"),
         ({"stile": "calm"}, 400, "malformed", "stile"),
         ({"template_file": "x"}, 400, "malformed", "template_file"),
@@ -158,6 +188,11 @@ def test_bad_fields_are_refused(
         (parts(AUDIO, *[(f"f{i}", None, b"") for i in range(100)]), 400, "malformed", None),
         (parts(*[(f"f{i}", "f", b"") for i in range(100)]), 400, "malformed", None),
         (BROKEN, 400, "malformed", None),
+        (cut(AUDIO, ("resolution", None, b"2000"), by=3), 400, "malformed", None),
+        (cut(AUDIO, ("resolution", None, b"2000"), by=len(BOUNDARY) + 8), 400, "malformed", None),
+        (cut(AUDIO, ("resolution", None, b"2000"), by=len(BOUNDARY) + 10), 400, "malformed", None),
+        (parts(AUDIO, charset="punycode"), 400, "malformed", None),
+        (parts(AUDIO, charset="undefined"), 400, "malformed", None),
         (UNBOUNDED, 400, "malformed", None),
         ({"json": {"audio": "aGk="}}, 415, "unsupported_media", None),
         ({"content": wav(), "headers": {"Content-Type": "audio/wav"}}, 415, "unsupported_media", None),
@@ -179,6 +214,15 @@ def test_an_unknown_name_comes_with_the_known_ones(client: TestClient) -> None:
     assert post(client, template="nobody").json()["known"] == ["default"]
     assert post(client, style="clam").json()["known"] == ["calm", "neutral"]
     assert "known" not in post(client, fps="0").json()
+
+
+def test_an_unknown_name_is_repeated_in_part(client: TestClient) -> None:
+    assert len(post(client, style="x" * 9000).json()["detail"]) < 200
+
+
+def test_a_wrong_number_comes_with_the_choices(client: TestClient) -> None:
+    detail = post(client, resolution="5e2").json()["detail"]
+    assert detail == "resolution is '5e2'; wanted native, or a whole number, 500 to 100000"
 
 
 @pytest.mark.parametrize(
@@ -296,3 +340,23 @@ def test_the_engine_is_called_off_the_event_loop(app: FastAPI, client: TestClien
     engine.gate.set()
     thread.join()
     assert answers[0].status_code == 200
+
+
+def test_an_unknown_name_is_refused_while_others_run(client: TestClient, engine: FakeEngine) -> None:
+    """It waits neither for a slot nor for the audio to be decoded."""
+    engine.hold_at = 0
+    thread = threading.Thread(target=post, args=(client,))
+    thread.start()
+    wait_until(engine.held.is_set)
+    answer = post(client, template="nobody", audio=("a.wav", b"not a sound"))
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_template")
+    engine.gate.set()
+    thread.join()
+
+
+def test_a_full_service_says_so_before_it_reads_the_upload(app: FastAPI, client: TestClient) -> None:
+    """The body is no form: had it been read, it would be 415."""
+    slots = app.state.runtime.slots
+    slots.check = lambda: Slots(0, 0).check()
+    answer = client.post("/animate", content=b"anything", headers={"Content-Type": "text/plain"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")

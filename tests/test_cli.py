@@ -105,6 +105,13 @@ def test_it_writes_what_the_service_answers(client: TestClient, speech: Path, tm
         assert (tmp_path / "out").read_bytes() == response.content
 
 
+def test_with_defaults_it_writes_what_the_service_answers(client: TestClient, speech: Path, tmp_path: Path) -> None:
+    for name in ENCODERS:
+        assert run("animate", speech, "-o", tmp_path / "out", "--format", name) == 0
+        response = client.post("/animate", files={"audio": speech.read_bytes()}, data={"format": name})
+        assert (tmp_path / "out").read_bytes() == response.content
+
+
 def test_every_option_is_a_field_of_the_form_with_its_default(speech: Path, engine: FakeEngine) -> None:
     assert set(cli.FORM_FIELDS) < AnimateForm.model_fields.keys()
     assert run("animate", speech, "-o", speech.with_name("out.glb")) == 0
@@ -168,7 +175,7 @@ def test_the_settings_are_the_services(
         (["--fps", "nan"], "fps is 'nan'; wanted a finite number"),
         (["--resolution", "3"], "resolution is '3'; wanted greater than or equal to 500"),
         (["--intensity=-1"], "intensity is '-1'; wanted greater than or equal to 0"),
-        (["--seed", "one"], "seed is 'one'; wanted a valid integer"),
+        (["--seed", "one"], "seed is 'one'; wanted a whole number"),
         (["--style", "clam"], "unknown style 'clam'; known: calm, neutral"),
         (["--template", "dog"], "unknown template 'dog'; known: default"),
         (["--format", "fbx"], "unknown format 'fbx'; known: glb"),

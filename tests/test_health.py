@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from conftest import FakeEngine, wait_until, wav
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -13,6 +14,18 @@ from fastapi.testclient import TestClient
 def test_live_and_ready_answer_when_the_engine_is_warm(client: TestClient) -> None:
     assert client.get("/health/live").json() == {"status": "live"}
     assert client.get("/health/ready").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/info", "/docs", "/openapi.json", "/templates/default/mesh.glb"])
+def test_head_is_get_without_the_body(client: TestClient, path: str) -> None:
+    got, head = client.get(path), client.head(path)
+    assert (head.status_code, head.content) == (200, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == got.headers[name]
+
+
+def test_head_of_what_only_takes_post_is_refused(client: TestClient) -> None:
+    assert client.head("/animate").status_code == 405
 
 
 def test_until_the_engine_is_warm_only_live_answers(app: FastAPI, engine: FakeEngine) -> None:

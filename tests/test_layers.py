@@ -32,7 +32,7 @@ UNLISTED = {"anny"}
 """Installed with --no-deps, as pyproject.toml says."""
 NOT_IMPORTED = {"fastapi-swagger", "libigl", "mypy", "pytest-timeout", "pytest-xdist", "ruff", "torchmetrics"}
 """Files, commands, plug-ins, and what `pytest.importorskip` asks for."""
-IMPORTED_BY_OTHERS = {"httpx2", "onnx", "onnxscript", "python-multipart", "roma"}
+IMPORTED_BY_OTHERS = {"httpx2", "onnx", "onnxscript", "roma"}
 """By Starlette, torch, FastAPI and anny."""
 
 

@@ -1,0 +1,71 @@
+"""Style expressions: the name of a style, or a weighted mix.
+
+calm
+calm(0.7)+lively(0.3)
+{"calm": 0.7, "lively": 0.3}
+"""
+
+import json
+import math
+import re
+from collections.abc import Collection, Iterable
+
+from models.errors import MalformedInput, OutOfRange, UnknownName
+
+PLUS = re.compile(r"\+(?![^()]*\))")
+TERM = re.compile(r"([^()]*)(?:\(([^()]*)\))?")
+
+
+def parse_style(expression: str, known: Collection[str]) -> dict[str, float]:
+    """Shares by name, which sum to 1; weights of a name that comes twice add up.
+
+    UnknownName for a style that is not `known`, OutOfRange for weights that are negative or all 0, MalformedInput for
+    what is no expression.
+    """
+    weights: dict[str, float] = {}
+    for name, weight in _json_terms(expression) if expression.lstrip().startswith("{") else _terms(expression):
+        if name not in known:
+            raise UnknownName("style", name, known)
+        if not math.isfinite(weight):
+            raise MalformedInput(
+                f"style {name} has the weight {weight}; wanted a finite one", field="style", code="not_finite"
+            )
+        if weight < 0:
+            raise OutOfRange(f"style {name} has the weight {weight:g}; wanted 0 or more", field="style")
+        weights[name] = weights.get(name, 0.0) + weight
+    total = sum(weights.values())
+    if not 0 < total < math.inf:
+        raise OutOfRange(f"the weights of the styles sum to {total:g}; wanted more than 0", field="style")
+    return {name: weight / total for name, weight in weights.items()}
+
+
+def _terms(expression: str) -> Iterable[tuple[str, float]]:
+    for term in PLUS.split(expression):
+        if not (parts := TERM.fullmatch(term.strip())):
+            raise _malformed(expression)
+        yield parts[1].strip(), 1.0 if parts[2] is None else _number(parts[2], expression)
+
+
+def _json_terms(expression: str) -> Iterable[tuple[str, float]]:
+    try:
+        terms = json.loads(expression)
+    except (ValueError, RecursionError):
+        raise _malformed(expression) from None
+    for name, weight in terms.items():
+        if isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise _malformed(expression)
+        yield name, _number(weight, expression)
+
+
+def _number(value: str | float, expression: str) -> float:
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise _malformed(expression) from None
+
+
+def _malformed(expression: str) -> MalformedInput:
+    return MalformedInput(
+        f"style = {expression[:80]!r}; wanted a name, a sum such as calm(0.7)+lively(0.3), or the same in JSON",
+        field="style",
+    )
