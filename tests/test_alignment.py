@@ -88,9 +88,10 @@ def test_a_wrong_transcript_scores_worse_and_is_doubtful():
 
 @needs_pocketsphinx
 def test_what_was_aligned_before_does_not_matter():
-    """The decoder is kept, and learns words; its answers do not change."""
+    """The decoder is kept, and learns words and how the last clip sounded; its answers do not change."""
     before = align(clip(), TRANSCRIPT)
-    align(Waveform(clip().samples[8000:]), "some zorblaxian words")
+    thin = np.diff(clip().samples, 2, prepend=[0, 0]).astype(np.float32)
+    align(Waveform(0.2 * thin[8000:]), "some zorblaxian words")
     assert align(clip(), TRANSCRIPT) == before
 
 

@@ -40,6 +40,7 @@ def align(waveform: Waveform, transcript: str) -> tuple[list[Phone], float]:
     if not len(waveform.samples) or np.abs(waveform.samples).max() < SILENCE:
         raise AlignmentError("nothing is to be heard; wanted speech: check the recording")
     decoder = _aligner()
+    decoder.reinit_feat()  # or it would begin with the cepstral mean of the clip before
     for word in words:
         if decoder.lookup_word(word) is None:
             decoder.add_word(word, spell(word), True)
@@ -72,6 +73,7 @@ def _misfit(transcript: str) -> AlignmentError:
 def recognise(waveform: Waveform) -> str:
     """What pocketsphinx hears, as words: about a third of them are wrong, most of their sounds are right."""
     decoder = _recogniser()
+    decoder.reinit_feat()
     for _ in range(2):
         _decode(decoder, waveform)
     hypothesis = decoder.hyp()
