@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_phones import tiled
 from tiny import noise, tiny_encoder
+from torch import Tensor
 
 from models.compact_encoder import CompactConfig
 from models.features import read_compact
@@ -116,6 +117,18 @@ def test_padding_surrounds_the_sound_and_is_empty():
         assert not batch.mel[row, 2 * end :].any()
         assert not batch.targets[row, end:].any()
         assert (end < CROP // 2) == (row % 2 == 0)
+
+
+def test_nothing_sounds_before_a_clip(monkeypatch):
+    """Rooms and noise are added to power, which has no sign."""
+    heard: list[Tensor] = []
+    plain = Augmentation.__call__
+    monkeypatch.setattr(Augmentation, "__call__", lambda own, power: heard.append(power) or plain(own, power))
+    for seed in range(10):
+        draw_batch(dataset(), seed, size=8, strength=1.0)
+    before = [power for power in heard if not power[0].any()]
+    assert len(before) > 5
+    assert min(float(power.min()) for power in heard) == 0
 
 
 @pytest.mark.parametrize("kinds", [(True, False), (True,), (False,)])

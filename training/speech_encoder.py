@@ -187,7 +187,9 @@ def _draw_crop(
     last = max(0, int(len(item.power) - CROP * tempo) // 2)
     place = torch.arange(2 * int(random.integers(-HEAD_START, last + 1)), len(item.power), tempo)[:CROP]
     low = place.floor().long().clamp(0, len(item.power) - 2)
-    power = torch.lerp(item.power[low].float(), item.power[low + 1].float(), (place - low)[:, None]) / POWER_SCALE
+    share = (place - low).clamp(0, 1)[:, None]
+    power = torch.lerp(item.power[low].float(), item.power[low + 1].float(), share) / POWER_SCALE
+    power[place < 0] = 0
     log_mel = (augment(power) @ augment.filters()).clamp_min(POWER_FLOOR).log()
     half = (place[::2] / 2).round().long().clamp(0, len(item.viseme) - 1)
     missing = CROP - len(power)
@@ -258,7 +260,7 @@ def train(
     dataset = read_dataset(corpus)
     config = CompactConfig()
     minutes = {flag: sum(len(item.power) for item in dataset if item.recorded is flag) / 6000 for flag in (True, False)}
-    data = f"{minutes[True]:.0f} min recorded (LibriSpeech, CC BY 4.0), {minutes[False]:.0f} min synthetic speech"
+    data = f"{minutes[True]:.0f} min recorded, {minutes[False]:.0f} min synthetic speech"
     header = Header(kind="compact-encoder", config=asdict(config), data=data)
     torch.manual_seed(0)
     encoder = CompactEncoder(config)
