@@ -210,6 +210,21 @@ def test_the_state_of_another_recipe_is_refused(tmp_path):
         fit(network(), batch_at, losses_of, CONFIG, tmp_path, other)
 
 
+def test_the_state_of_other_data_is_refused(tmp_path):
+    """Or the checkpoint would claim to have learned from the last alone."""
+    run(tmp_path)
+    with pytest.raises(CheckpointError, match="is of another run"):
+        fit(network(), batch_at, losses_of, CONFIG, tmp_path, replace(HEADER, data="another corpus"))
+
+
+def test_the_state_of_another_pace_is_refused_and_a_longer_run_is_not(tmp_path):
+    run(tmp_path)
+    with pytest.raises(CheckpointError, match="is of another run"):
+        fit(network(), batch_at, losses_of, replace(CONFIG, learning_rate=0.5), tmp_path, HEADER)
+    longer = replace(CONFIG, steps=CONFIG.steps + 1, save_every=1, evaluate_every=1, log_every=1)
+    fit(network(), batch_at, losses_of, longer, tmp_path, HEADER)
+
+
 def test_a_run_that_was_cut_off_logs_every_step_once(tmp_path):
     with pytest.raises(Interrupted):
         run(tmp_path, batch_at=cut_at(13))

@@ -9,7 +9,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class LoopConfig:
     log_every: int = 50
 
 
+WHEN = ("steps", "save_every", "evaluate_every", "log_every")
+"""What a run may change when it goes on."""
+
+
 def learning_rate_at(step: int, config: LoopConfig) -> float:
     """Linear warm-up, then a cosine to 2 %."""
     if step < config.warmup:
@@ -55,16 +59,19 @@ def fit(
 ) -> nn.Module:
     """Train, or go on where `folder` left off; returns the module with its averaged weights.
 
+    How long to train may change from one call to the next; data and pace may not.
+
     `losses_of` returns named terms, `total` among them, which is minimised. The folder receives `state.safetensors`
-    (all that resuming needs), `averaged.safetensors` and `metrics.jsonl`. CheckpointError if another recipe's or
-    another config's run lies there.
+    (all that resuming needs), `averaged.safetensors` and `metrics.jsonl`. CheckpointError if the run of another
+    recipe, config, pace or data lies there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     optimiser = torch.optim.AdamW(
         module.parameters(), config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay
     )
     averaged = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-    first = _resume(folder / "state.safetensors", module, optimiser, averaged, header)
+    own = _of_run(header, config)
+    first = _resume(folder / "state.safetensors", module, optimiser, averaged, own)
     _forget_after(first, folder / "metrics.jsonl")
     module.train()
     started, seen = time.monotonic(), first
@@ -93,7 +100,8 @@ def fit(
             if evaluate is not None and (done % config.evaluate_every == 0 or done == config.steps):
                 _log(log, {"step": done, "evaluation": dict(_with_weights(module, averaged, evaluate))})
             if done % config.save_every == 0 or done == config.steps:
-                _save(folder, done, module, optimiser, averaged, header)
+                _save(folder, done, module, optimiser, averaged, own)
+                save_checkpoint(folder / "averaged.safetensors", averaged, header)
     module.load_state_dict(averaged)
     return module.eval()
 
@@ -124,6 +132,13 @@ def _log(file: Any, row: Mapping[str, Any]) -> None:
     file.flush()
 
 
+def _of_run(header: Header, config: LoopConfig) -> Header:
+    """The header of a run that may go on: it knows its pace, too. As JSON, which knows no tuples."""
+    pace = {name: value for name, value in asdict(config).items() if name not in WHEN}
+    stored = json.loads(json.dumps({**header.config, "pace": pace}))
+    return replace(header, kind=f"{header.kind}, in training", config=stored)
+
+
 def _save(
     folder: Path,
     step: int,
@@ -138,8 +153,7 @@ def _save(
         state |= {f"optimiser/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
     # cloned: safetensors refuses tensors that share memory
     state = {name: tensor.detach().clone() for name, tensor in state.items()} | {"step": torch.tensor(step)}
-    save_checkpoint(folder / "state.safetensors", state, replace(header, kind=f"{header.kind}, in training"))
-    save_checkpoint(folder / "averaged.safetensors", averaged, header)
+    save_checkpoint(folder / "state.safetensors", state, header)
 
 
 def last_metrics(folder: Path) -> dict[str, Any]:
@@ -163,8 +177,7 @@ def _resume(
     if not path.is_file():
         return 0
     stored = read_header(path)
-    # as JSON, which knows no tuples
-    if stored.kind != f"{header.kind}, in training" or stored.config != json.loads(json.dumps(header.config)):
+    if (stored.kind, stored.config, stored.data) != (header.kind, header.config, header.data):
         raise CheckpointError(f"{path} is of another run ({stored.kind}); give another folder, or its own recipe")
     state = read_tensors(path)
 
