@@ -135,10 +135,11 @@ def test_lips_that_stay_closed_do_not_close():
         ([("aa", 0.5)], 1),
         ([("m", 0.1), ("aa", 0.06)], 0),
         ([("m", 0.1), ("aa", 0.10)], 1),
+        ([("v", 0.1), ("aa", 0.06)], 0),
         ([("sil", 0.1), ("aa", 0.05)], 0),
         ([("sil", 0.1), ("aa", 0.07)], 1),
     ],
-    ids=["alone", "90 ms after m", "130 ms after m", "80 ms after silence", "100 ms after silence"],
+    ids=["alone", "90 ms after m", "130 ms after m", "90 ms after v", "80 ms after silence", "100 ms after silence"],
 )
 def test_false_alarms_are_sought_away_from_labials_and_silence(before, linguals):
     """More than 120 ms from the one and 100 ms from the other, to the middle of the t."""

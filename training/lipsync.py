@@ -167,7 +167,7 @@ def _closes(track: LipTrack, phone: Phone) -> bool:
 
 
 def _clear_linguals(phones: Sequence[Phone]) -> Iterable[Phone]:
-    """t d n k g s z l more than 120 ms from a bilabial and 100 ms from silence."""
+    """t d n k g s z l more than 120 ms from p b m f v and 100 ms from silence."""
     for phone in phones:
         if phone.name in LINGUAL:
             near = (
@@ -178,7 +178,7 @@ def _clear_linguals(phones: Sequence[Phone]) -> Iterable[Phone]:
             quiet = (
                 other for other in phones if other.start_s < phone.middle_s + 0.1 and other.end_s > phone.middle_s - 0.1
             )
-            if not any(other.name in BILABIAL for other in near) and not any(other.name == "sil" for other in quiet):
+            if not any(other.name in LABIAL for other in near) and not any(other.name == "sil" for other in quiet):
                 yield phone
 
 
