@@ -10,6 +10,7 @@ second, so that memory does not grow with length. Importing this module imports 
 """
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
-from models.errors import UnknownName
+from models.errors import CheckpointError, UnknownName
 from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
     from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
+    from models.runtime import Runtime
     from models.template import Head, Template
 
 ENGINES = ("mmtalker",)
@@ -153,6 +155,41 @@ class LocalEngine:
         return head, self._motion.query(head.anchors, self._head.rim_anchors)
 
 
+@dataclass(frozen=True, eq=False)
+class Networks:
+    """What a folder of weights holds, and the sha256 of each checkpoint, by name."""
+
+    head: "Head"
+    encoder: "SpeechEncoder"
+    motion: "MMTalkerMotion"
+    checkpoints: Mapping[str, str]
+
+
+def open_networks(folder: Path, runtime: "Runtime", checkpoint: Path | None = None) -> Networks:
+    """The networks of a folder of weights, with another MMTalker checkpoint if one is given.
+
+    CheckpointError for weights that are missing, damaged or do not fit each other.
+    """
+    from models.checkpoint import pinned_file
+    from models.features import open_encoder
+    from models.mmtalker.network import load_mmtalker
+    from models.mmtalker.streaming import MMTalkerMotion
+    from models.template import load_head
+
+    files = {name: pinned_file(folder, name) for name in ("head", "speech", "mmtalker")}
+    digests = {name: digest for name, (_, digest) in files.items()}
+    head = load_head(files["head"][0])
+    network = load_mmtalker(checkpoint or files["mmtalker"][0], head.atlas)
+    config = network.config
+    encoder = open_encoder(config.encoder, files["speech"][0], runtime)
+    if config.encoder_sha256 not in ("", digests["speech"]) or encoder.width != config.features:
+        raise CheckpointError(
+            f"{checkpoint or files['mmtalker'][0]} was trained on another speech encoder than {config.encoder} of "
+            f"{folder}: take that one, or train anew"
+        )
+    return Networks(head, encoder, MMTalkerMotion(network, head.atlas, runtime), digests)
+
+
 def load_engine(
     weights: Path | None = None, cache: Path | None = None, device: str = "auto", threads: int = 0
 ) -> LocalEngine:
@@ -161,24 +198,14 @@ def load_engine(
     `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing, damaged or do not
     fit each other, OutOfRange for a device that there is not.
     """
-    from models.checkpoint import pinned_file
-    from models.features import open_encoder
-    from models.mmtalker.network import load_mmtalker
-    from models.mmtalker.streaming import MMTalkerMotion
     from models.runtime import open_runtime
-    from models.template import load_head
 
-    folder = weights or DEFAULT_WEIGHTS
-    files = {name: pinned_file(folder, name) for name in ("head", "speech", "mmtalker")}
     runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
-    head = load_head(files["head"][0])
-    network = load_mmtalker(files["mmtalker"][0], head.atlas)
-    encoder = open_encoder(network.config.encoder, files["speech"][0], runtime, network.config.features)
-    motion = MMTalkerMotion(network, head.atlas, runtime)
+    networks = open_networks(weights or DEFAULT_WEIGHTS, runtime)
     description = {
         "engines": list(ENGINES),
-        "checkpoints": {name: digest for name, (_, digest) in files.items()},
+        "checkpoints": dict(networks.checkpoints),
         "device": str(runtime.device),
         "providers": runtime.providers,
     }
-    return LocalEngine(head, encoder, motion, description)
+    return LocalEngine(networks.head, networks.encoder, networks.motion, description)

@@ -193,17 +193,9 @@ def load_compact(path: Path, runtime: Runtime) -> CompactSpeech:
     return CompactSpeech(read_compact(path), runtime)
 
 
-def open_encoder(source: str, compact: Path, runtime: Runtime, width: int) -> SpeechEncoder:
-    """The encoder of a network that reads `width` numbers a feature: `compact` from its checkpoint, any other by
-    transformers. CheckpointError if it cannot be had or is of another width.
-    """
-    encoder = load_compact(compact, runtime) if source == "compact" else load_transformer(source, runtime)
-    if encoder.width != width:
-        raise CheckpointError(
-            f"{compact if source == 'compact' else source} hears {encoder.width} numbers a feature, the network reads "
-            f"{width}; take the encoder that it was trained on"
-        )
-    return encoder
+def open_encoder(source: str, compact: Path, runtime: Runtime) -> SpeechEncoder:
+    """The encoder that a network reads: `compact` from its checkpoint, any other by transformers."""
+    return load_compact(compact, runtime) if source == "compact" else load_transformer(source, runtime)
 
 
 def load_transformer(source: str, runtime: Runtime) -> TransformerSpeech:

@@ -4,8 +4,10 @@ Networks speak of the canonical head. A template says where its vertices lie on 
 the canonical surface turns and scales there (maps), so that motion follows any head's shape and size.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,13 @@ class Head:
     def part(self, chart: str) -> Int[np.ndarray, " members"]:
         """Vertices of a chart."""
         return np.unique(self.atlas.faces[self.atlas.chart == self.charts.index(chart)])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Names the surface: heads with the same vertices and faces have the same, however they are charted."""
+        digest = hashlib.sha256(self.atlas.vertices.tobytes())
+        digest.update(self.atlas.faces.tobytes())
+        return digest.hexdigest()[:16]
 
     @property
     def rim_anchors(self) -> Anchors:

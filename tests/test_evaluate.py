@@ -131,8 +131,20 @@ def test_another_checkpoint_takes_the_place_of_the_pinned_one(tmp_path):
 def test_a_network_that_reads_another_encoder_is_refused(tmp_path):
     other = tiny_network(replace(tiny_network().config, features=9))
     save_checkpoint(tmp_path / "run.safetensors", other.state_dict(), Header("mmtalker", asdict(other.config)))
-    with pytest.raises(CheckpointError, match="hears 16 numbers a feature, the network reads 9; take the encoder"):
+    with pytest.raises(CheckpointError, match="was trained on another speech encoder than compact of"):
         open_talker(write_weights(tmp_path / "weights"), tmp_path, tmp_path / "run.safetensors")
+
+
+def test_a_network_is_opened_with_the_encoder_that_it_was_trained_on(tmp_path):
+    """By sha256: another of the same width gives features that mean something else."""
+    weights = write_weights(tmp_path / "weights")
+    digest = json.loads((weights / "manifest.json").read_text())["speech"]["sha256"]
+    for name, sha256 in (("own", digest), ("other", "0" * 64)):
+        network = tiny_network(replace(tiny_network().config, encoder_sha256=sha256))
+        save_checkpoint(tmp_path / name, network.state_dict(), Header("mmtalker", asdict(network.config)))
+    open_talker(weights, tmp_path, tmp_path / "own")
+    with pytest.raises(CheckpointError, match="was trained on another speech encoder than compact of"):
+        open_talker(weights, tmp_path, tmp_path / "other")
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
@@ -300,9 +312,11 @@ def test_every_network_is_reported_beside_the_baselines(report, unseen):
     assert report["rows"].keys() == {"one", "one, own blinks", "other", "static face", "mean motion"}
     assert report["clips"] == len(unseen) == 2
     assert report["masks"] == {name: len(members) for name, members in tiny_head().regions.items()}
+    assert report["less_full"].keys() == report["rows"].keys()
+    assert set(report["less_full"]["one"].values()) == {(0, 0)}
     assert report["rows"]["one"] != report["rows"]["one, own blinks"]
     assert report["rows"]["one"] != report["rows"]["other"]
-    assert json.loads(json.dumps(report)) == report
+    assert json.loads(json.dumps(report))["rows"] == report["rows"]
 
 
 def test_the_truth_scores_nothing(corpus, unseen, monkeypatch):
@@ -364,11 +378,15 @@ def test_truth_and_prediction_have_the_same_frames(samples, corpus, unseen):
     assert predicted.shape == truth.shape == (frame_count(samples / 16_000, 30), len(tiny_head().atlas.vertices), 3)
 
 
-def test_the_truth_is_the_rigs_at_the_nearest_sample(unseen):
-    """Thirty frames a second of a hundred samples: 0, 3, 7, 10 and so on."""
-    clip, at = unseen[0], [0, 3, 7, 10, 13, 17]
-    wanted = small_rig().offsets(clip.weights[at], clip.contact[at])
-    assert np.array_equal(true_offsets(small_rig(), clip)[: len(at)], wanted)
+def test_the_truth_is_the_rigs_between_samples(unseen):
+    """Thirty frames a second of a hundred samples: the first is a sample, the second lies a third of the way to one."""
+    clip = unseen[0]
+    third = [track[3] + (track[4] - track[3]) / 3 for track in (clip.weights, clip.contact)]
+    wanted = [
+        small_rig().offsets(clip.weights[:1], clip.contact[:1])[0],
+        small_rig().offsets(*map(np.atleast_1d, (third[0][None], third[1])))[0],
+    ]
+    assert true_offsets(small_rig(), clip)[:2] == pytest.approx(np.stack(wanted), abs=1e-6)
 
 
 def test_predicted_lips_are_sealed(unseen):
@@ -392,8 +410,7 @@ def test_true_lids_are_the_clips_blinks(unseen):
 
 @pytest.mark.parametrize("every", [97, 10])
 def test_mean_offsets_are_the_mean_of_the_training_subjects(corpus, every):
-    """Of every so-manieth sample of each clip, sealed where they are."""
-    rig, picked = corpus.rig(tiny_head()), []
-    for clip in corpus.clips(held_out=False):
-        picked.append(rig.offsets(clip.weights, clip.contact)[::every])
-    assert mean_offsets(corpus, tiny_head(), every) == pytest.approx(np.concatenate(picked).mean(0), abs=1e-7)
+    """Of every so-manieth sample of all clips end to end, sealed where they are."""
+    rig = corpus.rig(tiny_head())
+    offsets = np.concatenate([rig.offsets(clip.weights, clip.contact) for clip in corpus.clips(held_out=False)])
+    assert mean_offsets(corpus, tiny_head(), every) == pytest.approx(offsets[::every].mean(0), abs=1e-7)

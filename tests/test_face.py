@@ -255,8 +255,8 @@ def test_a_rig_survives_a_file(tmp_path):
     [
         ({"actions": ACTIONS[::-1]}, {"basis": small_rig().basis}),
         ({}, {"basis": small_rig().basis}),
-        ({"actions": ACTIONS}, {"basis": small_rig().basis[:, 1:].copy()}),
-        ({"actions": ACTIONS}, {"other": small_rig().basis}),
+        ({"actions": ACTIONS, "head": "0123456789abcdef"}, {"basis": small_rig().basis}),
+        ({"actions": ACTIONS, "head": tiny_head().fingerprint}, {"other": small_rig().basis}),
     ],
     ids=["other actions", "no actions", "another head", "no basis"],
 )

@@ -1,11 +1,11 @@
 """Vertex metrics: closed-form numbers, what they must not see, and what the signed form hides."""
 
-from dataclasses import astuple
+from dataclasses import astuple, fields
 
 import numpy as np
 import pytest
 
-from training.metrics import VertexErrors, mean_errors, vertex_errors
+from training.metrics import VertexErrors, difference_intervals, mean_errors, vertex_errors
 
 REGIONS = {"lips": np.array([0, 1]), "eyes": np.array([2, 3]), "upper_face": np.array([3, 4, 5])}
 
@@ -83,3 +83,22 @@ def test_the_squared_error_is_that_of_torchmetrics():
         *(torch.from_numpy(1e3 * positions) for positions in (predicted, truth)), REGIONS["lips"].tolist()
     )
     assert vertex_errors(predicted, truth, REGIONS).lve_mm2 == pytest.approx(float(other))
+
+
+def clips(values: np.ndarray) -> list[VertexErrors]:
+    return [VertexErrors(*[float(value)] * len(fields(VertexErrors))) for value in values]
+
+
+def test_differences_are_of_pairs():
+    """Clips differ by far more than the two networks, one of which is always 0.1 worse."""
+    hard = np.random.default_rng(0).uniform(1, 5, 30)
+    assert difference_intervals(clips(hard + 0.1), clips(hard))["lve_mm"] == pytest.approx((0.1, 0.1))
+
+
+def test_an_interval_holds_the_mean_and_narrows_with_the_number_of_clips():
+    """About 1.96 standard errors to either side."""
+    noise = np.random.default_rng(1).standard_normal(400)
+    for count in (25, 400):
+        low, high = difference_intervals(clips(noise[:count]), clips(np.zeros(count)))["eve_mm"]
+        assert low < noise[:count].mean() < high
+        assert high - low == pytest.approx(2 * 1.96 * noise[:count].std() / count**0.5, rel=0.15)

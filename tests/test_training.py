@@ -92,6 +92,11 @@ def write_run(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
+def speech_digest(weights: Path) -> str:
+    """sha256 of the speech encoder, as the manifest pins it."""
+    return str(json.loads((weights / "manifest.json").read_text())["speech"]["sha256"])
+
+
 # What there is.
 
 
@@ -133,7 +138,7 @@ def test_an_ablation_sets_the_networks_config(ablation, size, corpus, weights, t
     arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path / "run", "--steps", 7)
     run("mmtalker", *arguments, "--size", size, "--ablation", ablation)
     ((given, head, encoder, folder, steps, config),) = calls
-    assert config == replace(SIZES[size], **ABLATIONS[ablation])
+    assert config == replace(SIZES[size], encoder_sha256=speech_digest(weights), **ABLATIONS[ablation])
     switched_off = {name for name in ("ste", "rgcn", "dcam") if not getattr(config, name)}
     assert switched_off == ({ablation.removeprefix("without-")} - {"full"})
     assert (given, folder, steps) == (Corpus(corpus), tmp_path / "run", 7)
@@ -144,7 +149,8 @@ def test_an_ablation_sets_the_networks_config(ablation, size, corpus, weights, t
 def test_mmtalker_trains_at_a_whole_by_default(corpus, weights, monkeypatch):
     calls = watch(monkeypatch, mmtalker, "train")
     run("mmtalker", "--corpus", corpus, "--weights", weights)
-    assert calls[0][3:] == (Path("build/mmtalker"), 10000, MMTalkerConfig())
+    config = MMTalkerConfig(encoder_sha256=speech_digest(weights))
+    assert calls[0][3:] == (Path("build/mmtalker"), 10000, config)
 
 
 def test_mmtalker_may_hear_with_another_encoder(corpus, weights, monkeypatch):

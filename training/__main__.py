@@ -146,10 +146,12 @@ def _mmtalker(options: argparse.Namespace) -> None:
 
     head = load_head(pinned_file(options.weights, "head")[0])
     if options.encoder == "compact":
-        encoder: CompactEncoder | SpeechEncoder = read_compact(pinned_file(options.weights, "speech")[0]).eval()
+        path, digest = pinned_file(options.weights, "speech")
+        encoder: CompactEncoder | SpeechEncoder = read_compact(path).eval()
     else:
-        encoder = load_transformer(options.encoder, open_runtime("auto", CACHE))
-    config = replace(SIZES[options.size], encoder=options.encoder, **ABLATIONS[options.ablation])
+        encoder, digest = load_transformer(options.encoder, open_runtime("auto", CACHE)), ""
+    heard = {"encoder": options.encoder, "encoder_sha256": digest}
+    config = replace(SIZES[options.size], **heard, **ABLATIONS[options.ablation])
     train(Corpus(options.corpus), head, encoder, options.out, options.steps, config)
 
 

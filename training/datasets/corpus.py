@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from models.checkpoint import read_tensors
 from models.errors import MalformedInput
 from models.template import Head
-from training.corpus.coarticulation import MotionStyle
+from training.corpus.coarticulation import RATE_HZ, MotionStyle
 from training.corpus.face import FaceRig, load_rig
 from training.corpus.phones import Phone
 from training.corpus.subjects import Subject
@@ -31,6 +31,21 @@ class CorpusClip:
     weights: Float32[np.ndarray, "frames actions"]
     contact: Float32[np.ndarray, " frames"]
     blinks: Float32[np.ndarray, " frames"]
+
+
+def tracks_at(
+    time_s: Float[np.ndarray, " times"], *tracks: Float32[np.ndarray, "samples ..."]
+) -> tuple[Float32[np.ndarray, "times ..."], ...]:
+    """Tracks of 100 Hz and one length at any times, linearly, held at their ends."""
+    position = np.clip(time_s * RATE_HZ, 0, len(tracks[0]) - 1)
+    low = np.minimum(position.astype(int), len(tracks[0]) - 2)
+    share = (position - low).astype(np.float32)
+
+    def at(track: np.ndarray) -> np.ndarray:
+        weight = share.reshape(-1, *[1] * (track.ndim - 1))
+        return np.asarray((1 - weight) * track[low] + weight * track[low + 1])
+
+    return tuple(map(at, tracks))
 
 
 @dataclass(frozen=True)
