@@ -94,9 +94,10 @@ class Atlas:
 
     @cached_property
     def vertex_uvs(self) -> Float32[np.ndarray, "vertices 2"]:
-        """One uv for every vertex: on a seam, the first."""
+        """One uv for every vertex: where charts or a seam meet, that of the first chart's first face."""
         result = np.zeros((len(self.vertices), 2), np.float32)
-        result[self.faces[::-1].ravel()] = self.uvs[self.uv_faces[::-1].ravel()]
+        last_to_first = np.argsort(self.chart, kind="stable")[::-1]
+        result[self.faces[last_to_first].ravel()] = self.uvs[self.uv_faces[last_to_first].ravel()]
         return result
 
     @cached_property

@@ -15,7 +15,17 @@ import numpy as np
 import pytest
 import torch
 from test_face import sentence, small_rig
-from tiny import CONFIG, noise, tiny_encoder, tiny_head, tiny_motion, tiny_moving, tiny_network, tiny_speech
+from tiny import (
+    CONFIG,
+    WEIGHTS,
+    noise,
+    tiny_encoder,
+    tiny_head,
+    tiny_motion,
+    tiny_moving,
+    tiny_network,
+    tiny_speech,
+)
 from torch import Tensor
 
 from models.atlas import Anchors
@@ -26,6 +36,7 @@ from models.lips import contact_amount
 from models.mmtalker.network import MMTalker, load_mmtalker
 from models.mmtalker.sampling import initial_log_density
 from models.mmtalker.streaming import SurfaceQuery, stream_motion
+from models.template import load_head
 from training import mmtalker
 from training.corpus.coarticulation import RATE_HZ, mouth_curves
 from training.corpus.face import ACTIONS, FaceRig, save_rig, speech_weights, upper_face_weights
@@ -47,6 +58,7 @@ from training.mmtalker import (
     hear_batch,
     hear_clip,
     hear_corpus,
+    rims_of,
     train,
 )
 from training.speech_encoder import Augmentation
@@ -205,8 +217,9 @@ def test_the_same_seed_gives_the_same_batch_and_another_seed_another():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_a_batch_calls_true_is_the_rigs(seed):
+def test_what_a_batch_calls_true_is_the_rigs(seed, monkeypatch):
     """At its anchors and at the rim, at its times, the tracks between samples mixed linearly."""
+    monkeypatch.setattr(mmtalker, "BLINKING", 0)
     clip, batch = random_clip(), drawn(seed)
     position, sample = batch.time_s.numpy().ravel() * RATE_HZ, np.arange(len(clip.contact))
     weights = np.stack([np.interp(position, sample, track) for track in clip.weights.T], 1)
@@ -218,6 +231,46 @@ def test_what_a_batch_calls_true_is_the_rigs(seed):
     assert batch.rim_offsets.numpy() == pytest.approx(surface[tiny_head().rim], abs=1e-6)
     assert batch.contact.numpy().ravel() == pytest.approx(contact, abs=1e-5)
     assert batch.lids.numpy().ravel() == pytest.approx(lids, abs=1e-5)
+
+
+def test_blinks_are_drawn_into_some_sequences(monkeypatch):
+    """Lids and the actions that move them close alike, further than the clip says, and nothing else moves."""
+    calls: list[tuple[np.ndarray, np.ndarray]] = []
+    plain = FaceRig.offsets
+    monkeypatch.setattr(FaceRig, "offsets", lambda rig, *args: calls.append(args[:2]) or plain(rig, *args))
+    open_eyed = replace(heard(), weights=heard().weights.copy(), blinks=np.zeros_like(heard().blinks))
+    open_eyed.weights[:, mmtalker.LIDS] = 0
+    batches = [drawn(seed, [open_eyed]) for seed in range(20)]
+    lids = torch.stack([batch.lids for batch in batches])
+    assert 0.2 < (lids.amax(2) > 0.1).float().mean() < 0.5
+    assert lids.max() > 0.95
+    for batch, (weights, _) in zip(batches, calls, strict=True):
+        for side in mmtalker.LIDS:
+            assert weights[:, side] == pytest.approx(batch.lids.numpy().ravel(), abs=1e-6)
+    monkeypatch.setattr(mmtalker, "BLINKING", 0)
+    still = drawn(0, [open_eyed])
+    assert torch.equal(still.contact, batches[0].contact)
+    others = [k for k in range(len(ACTIONS)) if k not in mmtalker.LIDS]
+    assert np.array_equal(calls[-1][0][:, others], calls[0][0][:, others])
+
+
+def test_the_rims_of_lips_and_lids_come_with_their_gaps():
+    """On the shipped head both eyes: shut, their columns close; the lips' columns do not see them."""
+    head = load_head(WEIGHTS / "head.safetensors")
+    rims = rims_of(head)
+    rim = head.atlas.interpolate(head.atlas.vertices, rims.anchors)
+    assert np.array_equal(rim[: len(head.rim)], head.atlas.vertices[head.rim])
+    assert np.isin(rims.anchors.face, np.flatnonzero(head.atlas.chart == 0)).any()
+    assert not rims.lip_gaps[:, len(head.rim) :].any()
+    assert not rims.lid_gaps[:, : len(head.rim)].any()
+    assert rims.lip_gaps[:, : len(head.rim)] == pytest.approx(head.seal.gaps)
+    open_mm = -1e3 * (rims.lid_gaps @ rim[:, 1])
+    assert open_mm.max() > 6
+    assert open_mm.min() > 0
+
+
+def test_a_head_without_eyes_has_no_lids():
+    assert len(rims_of(tiny_head()).lid_gaps) == 0
 
 
 def test_sequences_are_thirty_frames_a_second_within_their_clip():
@@ -538,7 +591,7 @@ def test_the_header_says_what_it_learned_from(corpus, tmp_path):
     assert 0.51 < minutes < 1.49
     run(corpus, tmp_path)
     header = read_header(tmp_path / "averaged.safetensors")
-    assert (header.kind, header.data) == ("mmtalker", "1 min of the synthetic corpus, 2 subjects")
+    assert (header.kind, header.data) == ("mmtalker", "1 min of speech, with synthetic faces of 2 subjects")
 
 
 def test_a_corpus_of_short_clips_is_refused(corpus, tmp_path, monkeypatch):

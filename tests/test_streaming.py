@@ -457,14 +457,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
 
 
 def test_the_seed_moves_the_eyes_and_little_else(trained):
-    """Two seeds differ by millimetres at the lids, and by under 1.5 mm 40 mm away from the eyeballs."""
+    """Two seeds differ by millimetres at the lids, and on the skin 40 mm away from the eyeballs by under 1 mm."""
     head = shipped_head()
     one, two = (vertices(trained.animate(speech(6.0), AnimateOptions(seed=seed))) for seed in (0, 1))
     difference = np.linalg.norm(one - two, axis=2).max(0)
     eyes = head.atlas.vertices[np.concatenate([head.part("eye_right"), head.part("eye_left")])]
     away = np.linalg.norm(head.atlas.vertices[:, None] - eyes[None, ::20], axis=2).min(1)
     assert difference[head.regions["eyes"]].max() > 0.002
-    assert difference[away > 0.04].max() < 0.0015
+    skin = np.isin(np.arange(len(difference)), head.part("skin"))
+    assert difference[skin & (away > 0.04)].max() < 0.001
 
 
 def test_the_mouth_is_at_rest_once_speech_has_ended(trained):

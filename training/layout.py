@@ -1,8 +1,9 @@
 """The atlas' layout: one square, the face in most of it, every other chart in a slot of its own.
 
-The skin's conformal chart gives the face a tenth of its area and the scalp the rest. A disc around the face is
-enlarged as it is, which keeps angles; what lies outside is squeezed between it and the square's edge. Lips and eyelids
-are enlarged once more. Every map is smooth and monotone along the rays from its centre.
+The skin's conformal chart gives the face a tenth of its area and the scalp the rest. The face is enlarged, and what
+lies outside is squeezed between it and the square's edge; lips and eyelids are enlarged once more, to more than twice
+the face's texels per mm². Every map is smooth and monotone along the rays from its centre. It costs angles: the ratio
+of a triangle's stretches has a median of 1.9 on the face, 1.06 before.
 """
 
 from collections.abc import Sequence
@@ -62,6 +63,10 @@ SLOTS = {
 }
 
 
+LIPS, LIDS = (1.7, 1.6), (2.6, 2.0)
+"""How far around the mouth and the eyes the chart is enlarged, in widths of the opening, and the gain at the centre."""
+
+
 def skin_chart(
     vertices: Float[np.ndarray, "vertices 3"],
     faces: Int[np.ndarray, "faces 3"],
@@ -80,9 +85,10 @@ def skin_chart(
     plane = mend_flips(plane, closed)[: len(vertices)]
     plane = _square(plane, loops[0], plane[face_centre], slot)
     plane = _raise_corners(plane, faces, loops[0])
+    mouth = max(loops[1:], key=len)
     for loop in loops[1:]:
-        size = np.ptp(plane[loop], axis=0)
-        plane = magnify(plane, plane[loop].mean(0), np.array([1.2 * size[0], 1.2 * size[0]]), 1.2)
+        reach, gain = LIPS if loop is mouth else LIDS
+        plane = magnify(plane, plane[loop].mean(0), np.repeat(reach * np.ptp(plane[loop, 0]), 2), gain)
     return mend_flips(plane, faces, floor=2e-9)
 
 
@@ -112,8 +118,8 @@ def _fill(
 
 
 FACE_RADIUS, SQUEEZE = 0.18, 0.1
-"""Radius of what is enlarged as it is, in units of the chart's height; beyond it radii grow with this power only, which
-bounds how much more they shrink than circles do."""
+"""Radius within which the chart is squeezed little, in units of its height; beyond it radii grow with this power only,
+which bounds how much more they shrink than circles do."""
 CORE, CORE_SHARE = 0.13, 0.66
 """Squeezed radius up to which the map to the square is a scaling, and the share of the square that this takes."""
 

@@ -4,18 +4,21 @@
 
 The paper's loss (Eq. 7 to 10) in millimetres, at points that the learned sampler draws; beside it what makes lips
 close: frames of labial contact weigh more, the distance between the lips is a term of its own, and a contact head
-learns when they touch. The speech encoder is frozen: the compact one, or a wav2vec 2.0 or HuBERT (`--encoder FOLDER`);
+learns when they touch. Blinks, which sound does not tell, are an input: some are drawn anew, and the rims of the lids
+weigh as the lips' do. The speech encoder is frozen: the compact one, or a wav2vec 2.0 or HuBERT (`--encoder FOLDER`);
 its features are computed once, of clean and of noisy sound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64
+from scipy.linalg import block_diag
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -26,6 +29,8 @@ from models.compact_encoder import CompactEncoder
 from models.core import Waveform
 from models.errors import MalformedInput
 from models.features import SpeechEncoder
+from models.lips import column_gaps
+from models.mmtalker.blinks import draw_blink
 from models.mmtalker.network import (
     FEATURE_RATE_HZ,
     KEY_OFFSETS,
@@ -41,10 +46,11 @@ from models.mmtalker.sampling import initial_log_density
 from models.mmtalker.streaming import instants_at, interpolate
 from models.template import Head
 from training.corpus.coarticulation import RATE_HZ
-from training.corpus.face import FaceRig
-from training.datasets.corpus import Corpus, CorpusClip
+from training.corpus.face import ACTIONS, FaceRig
+from training.datasets.corpus import Corpus, CorpusClip, tracks_at
 from training.loop import LoopConfig, fit
 from training.noise import add_noise
+from training.openings import eye_openings
 from training.speech_encoder import POWER_SCALE, Augmentation, hear, label
 
 FRAMES = 6
@@ -57,7 +63,11 @@ MEMORY_S = 2.0
 """Speech that the LSTM hears before the first frame of a sequence."""
 CLOSURE_WEIGHT = 5.0
 """How much more a frame of labial contact weighs."""
-LIP_DISTANCE_WEIGHT, CONTACT_WEIGHT, SAMPLER_WEIGHT, SAMPLER_SPREAD = 1.0, 0.5, 0.05, 1.0
+RIM_WEIGHT, LIP_DISTANCE_WEIGHT, LID_DISTANCE_WEIGHT, CONTACT_WEIGHT = 0.1, 1.0, 0.3, 0.5
+SAMPLER_WEIGHT, SAMPLER_SPREAD = 0.05, 1.0
+BLINKING = 0.4
+"""Share of the sequences in which a blink is drawn, beside the clip's own."""
+LIDS = [ACTIONS.index(f"eyeBlink{side}") for side in ("Left", "Right")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +104,31 @@ class Batch:
     contact: Float[Tensor, "sequences frames"]
     anchors: Anchors
     offsets: Float[Tensor, "points sequences*frames 3"]
-    rim_offsets: Float[Tensor, "rim sequences*frames 3"]
+    rim_offsets: Float[Tensor, "rims sequences*frames 3"]
+    """Of the lips' rim, then of the lids'."""
+
+
+class Rims(NamedTuple):
+    """The rims of lips and lids, one after the other: vertices as anchors, and gap vectors (columns, rims) between
+    their lower and upper edges.
+    """
+
+    anchors: Anchors
+    lip_gaps: Float32[np.ndarray, "columns rims"]
+    lid_gaps: Float32[np.ndarray, "columns rims"]
+
+
+@cache
+def rims_of(head: Head) -> Rims:
+    """The rims of a head; one without eyes has no lids."""
+    skin = head.atlas.faces[head.atlas.chart == head.charts.index("skin")]
+    eyes = list(eye_openings(head.atlas.vertices, skin))
+    gaps = [column_gaps(head.atlas.vertices[eye.rim, 0], eye.upper, eye.lower)[1] for eye in eyes]
+    face, weights = head.atlas.vertex_anchors
+    rims = np.concatenate([head.rim, *(eye.rim for eye in eyes)])
+    blocks = block_diag(head.seal.gaps, *gaps).astype(np.float32)
+    count = len(head.seal.gaps)
+    return Rims(Anchors(face[rims], weights[rims]), blocks[:count], blocks[count:])
 
 
 def hear_clip(
@@ -135,10 +169,10 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
     chosen = [clips[int(random.integers(len(clips)))] for _ in range(SEQUENCES)]
     starts = [random.uniform(0, max(0.01, len(c.contact) / RATE_HZ - FRAMES / 30)) for c in chosen]
     times = [start + np.arange(FRAMES) / 30 for start in starts]
-    faces = [_face_at(clip, time_s) for clip, time_s in zip(chosen, times, strict=True)]
+    faces = [_face_at(clip, time_s, random) for clip, time_s in zip(chosen, times, strict=True)]
     weights, contact, lids = (np.concatenate(column) for column in zip(*faces, strict=True))
     atlas = rig.head.atlas
-    at = atlas.weights_matrix(Anchors(*(np.concatenate(p) for p in zip(anchors, rig.head.rim_anchors, strict=True))))
+    at = atlas.weights_matrix(_joined(anchors, rims_of(rig.head).anchors))
     offsets = torch.from_numpy(rig.offsets(weights, contact, at).transpose(1, 0, 2).copy())
     windows = [
         _window(clip.features[int(random.integers(len(clip.features)))], time)
@@ -158,22 +192,24 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
     )
 
 
+def _joined(*anchors: Anchors) -> Anchors:
+    return Anchors(*(np.concatenate(parts) for parts in zip(*anchors, strict=True)))
+
+
 def _draw_anchors(log_density: Tensor, random: np.random.Generator) -> Anchors:
     share = log_density.detach().double().softmax(0).numpy()
     face = random.choice(len(share), POINTS, p=share).astype(np.int32)
     return Anchors(face, random.dirichlet([1, 1, 1], POINTS).astype(np.float32))
 
 
-def _face_at(clip: HeardClip, time_s: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    position = np.clip(time_s * RATE_HZ, 0, len(clip.contact) - 1)
-    low = np.minimum(position.astype(int), len(clip.contact) - 2)
-    share = (position - low).astype(np.float32)
-
-    def at(values: np.ndarray) -> np.ndarray:
-        weight = share.reshape(-1, *[1] * (values.ndim - 1))
-        return np.asarray((1 - weight) * values[low] + weight * values[low + 1])
-
-    return at(clip.weights), at(clip.contact), at(clip.blinks)
+def _face_at(clip: HeardClip, time_s: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Weights, contact and closure of the lids; in some sequences with one more blink."""
+    weights, contact, lids = tracks_at(time_s, clip.weights, clip.contact, clip.blinks)
+    if random.random() < BLINKING:
+        closure = draw_blink(random, random.uniform(time_s[0] - 0.25, time_s[-1])).closure(time_s)
+        weights[:, LIDS] = np.maximum(weights[:, LIDS], closure[:, None])
+        lids = np.maximum(lids, closure)
+    return weights, contact, lids
 
 
 def _window(features: Tensor, time_s: np.ndarray) -> Window:
@@ -207,7 +243,7 @@ class Objective:
     def __init__(self, rig: FaceRig, moving: Int64[np.ndarray, " moving"]) -> None:
         self.head, self.moving = rig.head, moving
         self.initial = torch.from_numpy(initial_log_density(rig.head)).log_softmax(0)
-        self.gaps = torch.from_numpy(rig.head.seal.gaps)
+        self.rims = rims_of(rig.head)
         self.eye = np.zeros(len(rig.head.atlas.vertices), bool)
         self.eye[rig.head.regions["eyes"]] = True
 
@@ -215,23 +251,33 @@ class Objective:
         """Named terms, in mm² where they are distances."""
         assert isinstance(network, MMTalker)
         instants, contact_logits = hear_batch(network, batch)
-        both = Anchors(*(np.concatenate(pair) for pair in zip(batch.anchors, self.head.rim_anchors, strict=True)))
-        predicted, rim = (1e3 * self.displace(network.surface, instants, both)).split([POINTS, len(self.head.rim)])
+        everywhere = self.displace(network.surface, instants, _joined(batch.anchors, self.rims.anchors))
+        predicted, rim = (1e3 * everywhere).split([POINTS, len(everywhere) - POINTS])
         truth, true_rim = 1e3 * batch.offsets, 1e3 * batch.rim_offsets
-        weight = 1 + CLOSURE_WEIGHT * batch.contact.flatten()
         error = (predicted - truth).square().sum(-1)
-        rim_error = (rim - true_rim).square().sum(-1)
-        gap_error = torch.einsum("jr,rtc->jtc", self.gaps, rim - true_rim).square().sum(-1)
-        reconstruction = error.mean() + 0.1 * (rim_error * weight).mean()
-        velocity = _velocity(predicted - truth) + 0.1 * _velocity(rim - true_rim)
+        rims, lips, lids = self._rim_errors(rim - true_rim, batch)
+        reconstruction = error.mean() + RIM_WEIGHT * rims
+        velocity = _velocity(predicted - truth) + RIM_WEIGHT * _velocity(rim - true_rim)
         eyes = self._eye_divergence(predicted, truth, batch.anchors)
-        distance = (gap_error * weight).mean()
         touching = functional.binary_cross_entropy_with_logits(contact_logits, batch.contact)
         sampler = self._sampler(network.log_density, batch.anchors, error.detach().mean(1))
         total = reconstruction + 10 * velocity + 0.01 * eyes
-        total = total + LIP_DISTANCE_WEIGHT * distance + CONTACT_WEIGHT * touching + SAMPLER_WEIGHT * sampler
-        terms = {"rec": reconstruction, "vel": velocity, "eye": eyes, "lips": distance, "contact": touching}
+        total = total + LIP_DISTANCE_WEIGHT * lips + LID_DISTANCE_WEIGHT * lids
+        total = total + CONTACT_WEIGHT * touching + SAMPLER_WEIGHT * sampler
+        terms = {"rec": reconstruction, "vel": velocity, "eye": eyes, "lips": lips, "lids": lids, "contact": touching}
         return {"total": total, **{name: term.detach() for name, term in terms.items()}}
+
+    def _rim_errors(self, difference: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean squares of the rims' errors, of the lips' gaps and of the lids'; frames of contact and blinks weigh
+        more.
+        """
+        touch, shut = (1 + CLOSURE_WEIGHT * amount.flatten() for amount in (batch.contact, batch.lids))
+        lips = len(self.head.rim)
+        square = difference.square().sum(-1)
+        rims = torch.cat([square[:lips] * touch, square[lips:] * shut])
+        gaps = [torch.from_numpy(gaps) for gaps in (self.rims.lip_gaps, self.rims.lid_gaps)]
+        apart = [torch.einsum("jr,rtc->jtc", gap, difference).square().sum(-1) for gap in gaps]
+        return rims.mean(), (apart[0] * touch).mean(), (apart[1] * shut).sum() / max(1, apart[1].numel())
 
     def displace(
         self, surface: SurfaceDecoder, instants: Instants, anchors: Anchors
@@ -288,7 +334,9 @@ def train(
     minutes = sum(len(clip.contact) for clip in clips) / RATE_HZ / 60
     spoken = len({clip.style for clip in clips})
     header = Header(
-        "mmtalker", asdict(network.config), data=f"{minutes:.0f} min of the synthetic corpus, {spoken} subjects"
+        "mmtalker",
+        asdict(network.config),
+        data=f"{minutes:.0f} min of speech, with synthetic faces of {spoken} subjects",
     )
     fit(
         network,
