@@ -140,7 +140,8 @@ def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, 
     length = torch.export.Dim("length", min=2)
     shapes = tuple({dynamic[k]: length} if k in dynamic else {} for k in range(len(example))) if dynamic else None
     path.parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it warns that torchvision is missing, which we do not use
+    for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):  # hundreds of lines, and torchvision that we do not use
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter warns of its own deprecations

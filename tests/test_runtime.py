@@ -1,5 +1,6 @@
 """Where networks run: exported once, found again, and never mistaken for another."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,6 +88,13 @@ def test_onnx_is_torch(tmp_path):
     (onnx,) = open_runtime("cpu", tmp_path, threads=1).compile("decoder", _AtVertices(network), inputs)(*inputs)
     (reference,) = TORCH.compile("decoder", _AtVertices(network), inputs)(*inputs)
     assert (onnx - reference).abs().max() < 1e-7
+
+
+def test_an_export_is_one_line_of_the_log(tmp_path, caplog):
+    """Its tools would tell hundreds."""
+    caplog.set_level(logging.INFO)
+    Runtime(torch.device("cpu"), tmp_path).compile("scale", Scale(), EXAMPLE)
+    assert [record.name for record in caplog.records] == ["models.runtime"]
 
 
 def test_an_export_is_used_again_and_left_alone(exported):
