@@ -120,10 +120,17 @@ def default_template(head: Head) -> Template:
 
 
 def template_of_identity(head: Head, vertices: Float32[np.ndarray, "vertices 3"], name: str) -> Template:
-    """Another head on the canonical topology: its maps turn and scale offsets as its surface is turned and scaled."""
+    """Another head on the canonical topology: its maps turn and scale offsets as its surface is turned and scaled.
+
+    Where lips meet, both have one map: the seal closes the gap between the maps as it does between offsets. So lips
+    that touch on the canonical head touch on this one.
+    """
     own = default_template(head)
     mesh = replace(own.mesh, vertices=vertices.astype(np.float32))
-    return replace(own, id=name, mesh=mesh, maps=similarity_maps(head.atlas, vertices))
+    maps = similarity_maps(head.atlas, vertices)
+    apart = head.seal.gaps @ maps[head.rim].reshape(-1, 9)
+    maps += (head.seal.field @ apart).reshape(-1, 3, 3)
+    return replace(own, id=name, mesh=mesh, maps=maps)
 
 
 def similarity_maps(

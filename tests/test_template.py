@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from scipy.spatial.transform import Rotation
 from tiny import WEIGHTS, rotation, shipped_head, tiny_head
 
 from models.checkpoint import Header, save_checkpoint
@@ -92,6 +93,24 @@ def test_the_scale_of_a_stretched_patch_is_the_mean_of_its_stretches():
     flat = replace(head.atlas, vertices=head.atlas.vertices * np.float32([1, 1, 0]))
     maps = similarity_maps(flat, flat.vertices * np.float32([2, 1, 1]))
     assert np.abs(maps - (2 + 1 + np.sqrt(2)) / 3 * np.eye(3)).max() < 1e-4
+
+
+def test_lips_that_touch_on_the_canonical_head_touch_on_another():
+    """Its jaw is half as large again and turned aside, so that its lips would not turn and scale alike."""
+    head = shipped_head()
+    rest = head.atlas.vertices.astype(float)
+    mouth = rest[head.rim].mean(0)
+    low = 1 / (1 + np.exp((rest[:, 1] - mouth[1]) / 0.004))[:, None]
+    aside = (rest - mouth) @ (1.5 * Rotation.from_euler("z", 20, degrees=True).as_matrix().T) + mouth
+    other = template_of_identity(head, (rest + low * (aside - rest)).astype(np.float32), "jaw")
+    field = 0.02 * np.stack([np.sin(40 * rest[:, 0]), np.cos(30 * rest[:, 0]) - 1, 0.5 + 0 * rest[:, 0]], 1)
+    sealed = head.seal.close(*(field[None].astype(np.float32)[:, v] for v in (slice(None), head.rim)), np.ones(1, "f4"))
+    assert np.abs(head.seal.gaps @ sealed[0, head.rim]).max() < 1e-4
+    placed = other.place(sealed)[0] - other.mesh.vertices
+    plain = np.einsum("vij,vj->vi", similarity_maps(head.atlas, other.mesh.vertices), sealed[0])
+    apart, before = (np.abs(head.seal.gaps @ moved[head.rim]).max() for moved in (placed, plain))
+    assert before > 1e-3
+    assert apart < 0.1 * before
 
 
 def test_an_identity_keeps_topology_seal_and_regions():
