@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from scipy.sparse import csr_matrix
 
-CONTACT_LOW, CONTACT_RANGE = 0.15, 0.45
-"""Contact probability at which the lips begin to close, and how much more of it shuts them."""
+CONTACT_LOW, CONTACT_RANGE = 0.03, 0.2
+"""Contact probability at which the lips begin to close, and how much more of it shuts them: little, since a closure
+that is missed is seen, and one that is not needed hardly."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -171,7 +171,7 @@ def test_opening_is_the_drop_of_the_lower_lip_and_never_negative(head):
     assert (opening[1] == 0).all()
 
 
-def test_contact_amount_begins_at_15_and_ends_at_60_percent():
-    assert contact_amount(np.array([0.0, 0.15, 0.375, 0.6, 1.0])) == pytest.approx(
+def test_contact_amount_begins_at_3_and_ends_at_23_percent():
+    assert contact_amount(np.array([0.0, 0.03, 0.13, 0.23, 1.0])) == pytest.approx(
         np.array([0, 0, 0.5, 1, 1]), abs=1e-6
     )
