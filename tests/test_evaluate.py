@@ -28,6 +28,7 @@ from tiny import (
 
 from models.checkpoint import Header, pin, save_checkpoint
 from models.core import Waveform, frame_count
+from models.engine import Networks
 from models.errors import CheckpointError
 from models.mmtalker.network import MMTalker
 from models.mmtalker.streaming import MMTalkerMotion, MotionBatch
@@ -38,7 +39,6 @@ from training.corpus.face import ACTIONS, middle_gap_mm
 from training.datasets.corpus import Corpus, CorpusClip
 from training.datasets.spoken import SpokenClip
 from training.evaluate import (
-    Talker,
     TrueLids,
     corpus_report,
     lips_of,
@@ -68,9 +68,9 @@ def write_weights(folder: Path) -> Path:
     return folder
 
 
-def talker(network: MMTalker | None = None) -> Talker:
+def talker(network: MMTalker | None = None) -> Networks:
     motion = MMTalkerMotion(network, tiny_head().atlas, TORCH) if network else tiny_motion()
-    return Talker(tiny_head(), tiny_speech(), motion)
+    return Networks(tiny_head(), tiny_speech(), motion, {})
 
 
 def touching(logit: float) -> MMTalker:
@@ -284,7 +284,7 @@ def test_a_clip_is_judged_as_far_as_its_phones_go(clip, monkeypatch):
     """1.208 s of 1.9: the aligner's times are 8 ms early."""
     asked = []
 
-    def lips(talker: Talker, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def lips(talker: Networks, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
         asked.append((waveform.duration_s, count))
         return np.linspace(0, 9, count), np.linspace(0, 1, count)
 
@@ -294,7 +294,7 @@ def test_a_clip_is_judged_as_far_as_its_phones_go(clip, monkeypatch):
 
 
 def test_an_engine_that_does_what_the_oracle_does_scores_what_it_scores(clip, monkeypatch):
-    def lips(talker: Talker, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def lips(talker: Networks, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
         track = oracle_track("LJ", clip.aligned(waveform)[0], count)
         return 13 * track.opening, track.rounding
 

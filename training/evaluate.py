@@ -5,7 +5,7 @@ python -m training evaluate corpus CORPUS      LVE, EVE and FDD on the corpus' h
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,9 @@ from jaxtyping import Float32
 from tqdm import tqdm
 
 from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
-from models.engine import open_networks
-from models.features import SpeechEncoder
+from models.engine import Networks, open_networks
 from models.mmtalker.blinks import BlinkTrack
-from models.mmtalker.streaming import Lids, MMTalkerMotion, stream_motion
+from models.mmtalker.streaming import Lids, stream_motion
 from models.runtime import open_runtime
 from models.template import Head, template_of_identity
 from training.corpus.coarticulation import RATE_HZ
@@ -32,22 +31,12 @@ FPS, TRUTH_FPS = 50.0, 30.0
 """Frames a second at which lips are judged, and at which surfaces are compared."""
 
 
-@dataclass(frozen=True, eq=False)
-class Talker:
-    """The networks under test."""
-
-    head: Head
-    encoder: SpeechEncoder
-    motion: MMTalkerMotion
-
-
-def open_talker(weights: Path, cache: Path, checkpoint: Path | None = None) -> Talker:
+def open_talker(weights: Path, cache: Path, checkpoint: Path | None = None) -> Networks:
     """The networks of a weights folder, with another MMTalker checkpoint if one is given."""
-    networks = open_networks(weights, open_runtime("auto", cache), checkpoint)
-    return Talker(networks.head, networks.encoder, networks.motion)
+    return open_networks(weights, open_runtime("auto", cache), checkpoint)
 
 
-def speech_report(talker: Talker, clips: Sequence[SpokenClip], noise_db: float | None = None) -> dict[str, Any]:
+def speech_report(talker: Networks, clips: Sequence[SpokenClip], noise_db: float | None = None) -> dict[str, Any]:
     """Lip-sync of the engine, of the oracle and of a loudness-driven jaw, with bootstrap intervals of the engine's."""
     tracks: dict[str, list[LipTrack]] = {"mmtalker": [], "oracle": [], "loudness": []}
     for clip in tqdm(clips, desc="speech", dynamic_ncols=True):
@@ -67,7 +56,7 @@ def speech_report(talker: Talker, clips: Sequence[SpokenClip], noise_db: float |
 
 
 def lips_of(
-    talker: Talker, waveform: Waveform, count: int
+    talker: Networks, waveform: Waveform, count: int
 ) -> tuple[Float32[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
     """Inner opening in mm, 0 at contact, and rounding (minus the rim's width in mm), at 100 Hz, of the skin as
     produced.
@@ -96,7 +85,7 @@ class TrueLids:
         return np.interp(time_s * RATE_HZ, np.arange(len(self._blinks)), self._blinks).astype(np.float32)
 
 
-def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence[CorpusClip]) -> dict[str, Any]:
+def corpus_report(talkers: Mapping[str, Networks], corpus: Corpus, clips: Sequence[CorpusClip]) -> dict[str, Any]:
     """LVE, EVE and FDD on held-out subjects of each network, of a static face and of the training set's mean motion.
 
     Networks speak in the neutral style, on the subject's head, and are given the corpus' blinks, which sound does not
@@ -125,7 +114,7 @@ def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence
     }
 
 
-def offsets_of(talker: Talker, clip: CorpusClip, lids: Lids) -> Float32[np.ndarray, "frames vertices 3"]:
+def offsets_of(talker: Networks, clip: CorpusClip, lids: Lids) -> Float32[np.ndarray, "frames vertices 3"]:
     """Canonical offsets at 30 fps, lips sealed."""
     head = talker.head
     query = talker.motion.query(head.atlas.vertex_anchors, head.rim_anchors)
