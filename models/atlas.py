@@ -26,6 +26,11 @@ class Anchors(NamedTuple):
     weights: Float32[np.ndarray, "points 3"]
 
 
+def join_anchors(*anchors: Anchors) -> Anchors:
+    """Anchors one after the other."""
+    return Anchors(*(np.concatenate(parts) for parts in zip(*anchors, strict=True)))
+
+
 class OutlineEdges(NamedTuple):
     """Directed edges on the outlines of charts: face, and the corner that the edge begins at."""
 
@@ -108,6 +113,11 @@ class Atlas:
         face[self.faces.ravel()] = np.repeat(np.arange(len(self.faces), dtype=np.int32), 3)
         corner[self.faces.ravel()] = np.tile(np.arange(3, dtype=np.int32), len(self.faces))
         return Anchors(face, np.eye(3, dtype=np.float32)[corner])
+
+    def anchors_of(self, vertices: Int[np.ndarray, " points"]) -> Anchors:
+        """Some vertices as anchors."""
+        face, weights = self.vertex_anchors
+        return Anchors(face[vertices], weights[vertices])
 
     def barycentric(self, points: Plane, face: Int[np.ndarray, " points"]) -> Float[np.ndarray, "points 3"]:
         """Weights of uv points in given faces; negative ones mean that a point lies outside."""

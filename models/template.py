@@ -54,8 +54,7 @@ class Head:
     @property
     def rim_anchors(self) -> Anchors:
         """The rim's vertices as anchors."""
-        face, weights = self.atlas.vertex_anchors
-        return Anchors(face[self.rim], weights[self.rim])
+        return self.atlas.anchors_of(self.rim)
 
 
 @dataclass(frozen=True, eq=False)

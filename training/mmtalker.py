@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from models.atlas import Anchors
+from models.atlas import Anchors, join_anchors
 from models.checkpoint import Header
 from models.compact_encoder import CompactEncoder
 from models.core import Waveform
@@ -124,11 +124,10 @@ def rims_of(head: Head) -> Rims:
     skin = head.atlas.faces[head.atlas.chart == head.charts.index("skin")]
     eyes = list(eye_openings(head.atlas.vertices, skin))
     gaps = [column_gaps(head.atlas.vertices[eye.rim, 0], eye.upper, eye.lower)[1] for eye in eyes]
-    face, weights = head.atlas.vertex_anchors
     rims = np.concatenate([head.rim, *(eye.rim for eye in eyes)])
     blocks = block_diag(head.seal.gaps, *gaps).astype(np.float32)
     count = len(head.seal.gaps)
-    return Rims(Anchors(face[rims], weights[rims]), blocks[:count], blocks[count:])
+    return Rims(head.atlas.anchors_of(rims), blocks[:count], blocks[count:])
 
 
 def hear_clip(
@@ -172,7 +171,7 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
     faces = [_face_at(clip, time_s, random) for clip, time_s in zip(chosen, times, strict=True)]
     weights, contact, lids = (np.concatenate(column) for column in zip(*faces, strict=True))
     atlas = rig.head.atlas
-    at = atlas.weights_matrix(_joined(anchors, rims_of(rig.head).anchors))
+    at = atlas.weights_matrix(join_anchors(anchors, rims_of(rig.head).anchors))
     offsets = torch.from_numpy(rig.offsets(weights, contact, at).transpose(1, 0, 2).copy())
     windows = [
         _window(clip.features[int(random.integers(len(clip.features)))], time)
@@ -190,10 +189,6 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
         offsets=offsets[:POINTS],
         rim_offsets=offsets[POINTS:],
     )
-
-
-def _joined(*anchors: Anchors) -> Anchors:
-    return Anchors(*(np.concatenate(parts) for parts in zip(*anchors, strict=True)))
 
 
 def _draw_anchors(log_density: Tensor, random: np.random.Generator) -> Anchors:
@@ -251,7 +246,7 @@ class Objective:
         """Named terms, in mm² where they are distances."""
         assert isinstance(network, MMTalker)
         instants, contact_logits = hear_batch(network, batch)
-        everywhere = self.displace(network.surface, instants, _joined(batch.anchors, self.rims.anchors))
+        everywhere = self.displace(network.surface, instants, join_anchors(batch.anchors, self.rims.anchors))
         predicted, rim = (1e3 * everywhere).split([POINTS, len(everywhere) - POINTS])
         truth, true_rim = 1e3 * batch.offsets, 1e3 * batch.rim_offsets
         error = (predicted - truth).square().sum(-1)

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Int, Int32
 from scipy.sparse import csr_matrix
 from scipy.spatial import Delaunay, cKDTree
 
-from models.atlas import Anchors, Atlas
+from models.atlas import Anchors, Atlas, join_anchors
 from models.core import Mesh
 from models.surface import boundary_loops, edge_distance
 from models.template import Head, Template
@@ -70,7 +70,7 @@ def sample_surface(atlas: Atlas, log_density: Float[np.ndarray, " faces"], count
     for _ in range(40):
         outline = _place_outline(atlas, seams, share * count, extra)
         inside = _fill_interior(atlas, share, outline, count - len(outline.seam), seed)
-        anchors = Anchors(*(np.concatenate(pair) for pair in zip(outline.anchors, inside, strict=True)))
+        anchors = join_anchors(outline.anchors, inside)
         uvs = atlas.uv_at(anchors)
         faces, missing = _triangulate(atlas.chart[anchors.face], uvs, outline)
         if not missing.size:
