@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable
 
-from models.errors import MalformedInput, OutOfRange, UnknownName
+from models.errors import SHOWN, MalformedInput, OutOfRange, UnknownName
 
 PLUS = re.compile(r"\+(?![^()]*\))")
 TERM = re.compile(r"([^()]*)(?:\(([^()]*)\))?")
@@ -66,6 +66,6 @@ def _number(value: str | float, expression: str) -> float:
 
 def _malformed(expression: str) -> MalformedInput:
     return MalformedInput(
-        f"style = {expression[:80]!r}; wanted a name, a sum such as calm(0.7)+lively(0.3), or the same in JSON",
+        f"style = {expression[:SHOWN]!r}; wanted a name, a sum such as calm(0.7)+lively(0.3), or the same in JSON",
         field="style",
     )

@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request
 
 import models.engine
 from models.engine import Engine
-from models.errors import MalformedInput, TalkerError
+from models.errors import SHOWN, MalformedInput, TalkerError
 from service import animate, health, info, templates
 from service.contract import install_contract
 from service.docs import install_docs
@@ -85,4 +85,4 @@ def _warm_engine(settings: Settings, engine: Engine | None) -> Engine:
 async def _refuse_query(request: Request) -> None:
     """No route takes query parameters."""
     for name in request.query_params:
-        raise MalformedInput(f"unknown query parameter {name[:80]!r}; wanted none: remove it", field=name[:80])
+        raise MalformedInput(f"unknown query parameter {name[:SHOWN]!r}; wanted none: remove it", field=name[:SHOWN])

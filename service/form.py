@@ -9,7 +9,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Message
 
-from models.errors import MalformedInput, TooLarge, UnsupportedMedia
+from models.errors import SHOWN, MalformedInput, TooLarge, UnsupportedMedia
 
 MEDIA_TYPE = "multipart/form-data"
 CHARSETS = (b"", b"utf-8", b"us-ascii")
@@ -30,16 +30,18 @@ async def open_form(request: Request, *, max_upload_bytes: int) -> AsyncIterator
     """
     media_type, parameters = parse_options_header(request.headers.get("content-type", ""))
     if media_type != MEDIA_TYPE.encode():
-        came = media_type.decode("latin-1")[:80] or "unknown"
+        came = media_type.decode("latin-1")[:SHOWN] or "unknown"
         raise UnsupportedMedia(f"a body of type {came}; wanted {MEDIA_TYPE}: send a form")
     if (charset := parameters.get(b"charset", b"").lower()) not in CHARSETS:
-        raise MalformedInput(f"a form in charset {charset[:80].decode('latin-1')!r}; wanted utf-8: leave charset out")
+        raise MalformedInput(
+            f"a form in charset {charset[:SHOWN].decode('latin-1')!r}; wanted utf-8: leave charset out"
+        )
     form = await _parse(Request(request.scope, _BoundedReceive(request, max_upload_bytes + OVERHEAD_BYTES)))
     try:
         fields: dict[str, str | UploadFile] = {}
         for name, value in form.multi_items():
             if name in fields:
-                raise MalformedInput(f"{name[:80]} was sent twice; send it once", field=name[:80])
+                raise MalformedInput(f"{name[:SHOWN]} was sent twice; send it once", field=name[:SHOWN])
             fields[name] = value
         yield fields
     finally:

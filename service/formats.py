@@ -1,6 +1,6 @@
 """Formats: which encoder answers a request, by its `format` field or by `Accept`."""
 
-from models.errors import MalformedInput, UnsupportedMedia
+from models.errors import SHOWN, MalformedInput, UnsupportedMedia
 from service.encoders import ENCODERS
 from service.problems import NotAcceptable
 
@@ -8,7 +8,7 @@ from service.problems import NotAcceptable
 def format_named(name: str) -> str:
     """`name`, if there is such a format; UnsupportedMedia otherwise."""
     if name not in ENCODERS:
-        raise UnsupportedMedia(f"unknown format {name[:80]!r}; known: {', '.join(ENCODERS)}", field="format")
+        raise UnsupportedMedia(f"unknown format {name[:SHOWN]!r}; known: {', '.join(ENCODERS)}", field="format")
     return name
 
 
@@ -23,7 +23,7 @@ def format_accepted(accept: str | None) -> str:
     best = max(qualities, key=lambda name: qualities[name])
     if qualities[best] == 0:
         known = ", ".join(dict.fromkeys(encoder.media_type for encoder in ENCODERS.values()))
-        raise NotAcceptable(f"Accept = {(accept or '')[:80]!r}; wanted one of {known}", field="Accept")
+        raise NotAcceptable(f"Accept = {(accept or '')[:SHOWN]!r}; wanted one of {known}", field="Accept")
     return best
 
 
@@ -38,7 +38,7 @@ def _qualities(accept: str) -> dict[str, float]:
         except ValueError:
             ranges[media_range] = -1
         if not 0 <= ranges[media_range] <= 1:
-            raise MalformedInput(f"Accept has q = {quality[:80]!r}; wanted a number from 0 to 1", field="Accept")
+            raise MalformedInput(f"Accept has q = {quality[:SHOWN]!r}; wanted a number from 0 to 1", field="Accept")
     return ranges
 
 
