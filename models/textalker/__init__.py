@@ -1,0 +1,1 @@
+"""TexTalker: motion and wrinkles together."""
