@@ -5,16 +5,18 @@ seconds. Space is glTF's: +Y up, +Z forward, right-handed.
 """
 
 import math
+import re
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float16, Float32, Int32
 
-from models.errors import MalformedInput, OutOfRange
+from models.errors import SHOWN, MalformedInput, OutOfRange
 
 SAMPLE_RATE_HZ = 16_000
+STYLE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +87,16 @@ class Mesh:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One moment: vertices (V, 3) in metres, in the order of the clip's mesh, at time_s = index / fps."""
+    """One moment: vertices (V, 3) in metres, in the order of the clip's mesh, at time_s = index / fps.
+
+    wrinkles (S, S, 3), where the clip has textures: the natural logarithm of the frame's texture over the neutral one,
+    in sRGB values, on the atlas at the engine's own size, row 0 at the top.
+    """
 
     index: int
     time_s: float
     vertices: Float32[np.ndarray, "vertices 3"]
+    wrinkles: Float16[np.ndarray, "size size 3"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +114,42 @@ class Clip:
     checkpoints: Mapping[str, str]
     """sha256 of each checkpoint that made it, by name."""
     frames: Generator[Frame, None, None]
+    texture: int | None = None
+    """Size of the textures that were asked for: with it, every frame has wrinkles."""
+    styles: Mapping[str, str] = field(default_factory=dict)
+    """The expressions of the motion and of the wrinkle style, by those names."""
+
+
+def check_style_id(id: str) -> None:
+    """Refuse an id that does not fit a URL and an expression: OutOfRange."""
+    if not STYLE_ID.fullmatch(id):
+        raise OutOfRange(
+            f"style id {id[:SHOWN]!r}; wanted a lower-case letter or digit, then up to 63 of those, - and _",
+            field="id",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class StylePivot:
+    """A style: mean latents of somebody's motion and of their wrinkles, either or both (TexTalker 4.4, Eq. 5).
+
+    motion (Dm,) and wrinkle (Dw,) lie in the spaces of the auto-encoders; statistics say what the style looks like.
+    """
+
+    id: str
+    description: str
+    origin: str
+    statistics: Mapping[str, float]
+    motion: Float32[np.ndarray, " motion"] | None
+    wrinkle: Float32[np.ndarray, " wrinkle"] | None
+
+    def __post_init__(self) -> None:
+        check_style_id(self.id)
+        if self.motion is None and self.wrinkle is None:
+            raise OutOfRange(f"style {self.id} has neither motion nor wrinkles; give one of them", field="motion")
+        for part in (self.motion, self.wrinkle):
+            if part is not None and not (part.ndim == 1 and part.dtype == np.float32 and np.isfinite(part).all()):
+                raise MalformedInput(f"style {self.id} holds latents that are no finite vector; make it again")
 
 
 @dataclass(frozen=True)
@@ -119,7 +162,10 @@ class AnimateOptions:
     fps: float = 30.0
     intensity: float = 1.0
     seed: int = 0
-    style: str = "neutral"
+    motion_style: str = "neutral"
+    wrinkle_style: str = "neutral"
+    texture: int | None = None
+    """Size of the wrinkle textures; None makes none."""
 
     MIN_POINTS: ClassVar[int] = 500
     MAX_POINTS: ClassVar[int] = 100_000

@@ -4,6 +4,8 @@
     ├── InputError                what came with the request cannot be used
     │   ├── MalformedInput        wrong type, not finite, unknown field          400
     │   ├── UnknownName           no such engine, style, template                404
+    │   ├── Conflict              what is there already forbids it               409
+    │   │   └── Protected         it was shipped, and stays                      409
     │   ├── TooLarge              over a limit, which the message names          413
     │   ├── UnsupportedMedia      not audio, not a mesh, unknown format          415
     │   └── OutOfRange            out of range, or an impossible combination     422
@@ -53,6 +55,18 @@ class UnknownName(InputError):
         self.known = sorted(known)
         message = f"unknown {kind} {name[:SHOWN]!r}; known: {', '.join(self.known) or 'none'}"
         super().__init__(message, field=field or kind, code=f"unknown_{kind}")
+
+
+class Conflict(InputError):
+    """What is there already forbids it: the id is taken."""
+
+    code = "id_exists"
+
+
+class Protected(Conflict):
+    """It was shipped with Talker, and cannot be changed or removed."""
+
+    code = "shipped_style"
 
 
 class TooLarge(InputError):
