@@ -7,6 +7,7 @@ import ctypes.util
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tiny import tiny_head
 from models.core import SAMPLE_RATE_HZ, Waveform
 from models.errors import MalformedInput
 from training.corpus.coarticulation import RATE_HZ
+from training.corpus.expressions import Habit
 from training.corpus.face import ACTIONS
 from training.corpus.subjects import draw_subjects
 from training.datasets.corpus import Corpus
@@ -181,18 +183,37 @@ def test_a_folder_without_a_corpus_is_refused(make, tmp_path):
         Corpus(tmp_path / "corpus")
 
 
-def test_a_subjects_face_is_drawn_by_the_generator_alone():
-    """The same clip, subject and seed, the same arrays; another seed moves lids and brows, and nothing of the mouth."""
+def animated(habit: Habit, seed: int) -> dict[str, np.ndarray]:
+    """Six seconds by the first of the cast."""
     samples = 0.1 * np.random.default_rng(0).standard_normal(96000).astype(np.float32).clip(-1, 1)
     speech = Speech("x", "flite:slt", Waveform(samples), tiled(("sil", 1.0), ("aa", 4.0), ("m", 1.0)))
-    one, same, other = (
-        animate(speech, draw_subjects()[0], small_rig(), np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
+    return animate(speech, replace(draw_subjects()[0], habit=habit), small_rig(), np.random.default_rng(seed))
+
+
+def moved(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> set[str]:
+    """The actions that two clips do not share."""
+    return {ACTIONS[k] for k in np.flatnonzero((one["weights"] != other["weights"]).any(0))}
+
+
+def test_a_face_without_a_habit_is_drawn_by_the_generator_alone():
+    """The same clip, subject and seed, the same arrays; another seed moves lids and brows, and nothing of the mouth."""
+    one, same, other = (animated(Habit(), seed) for seed in (1, 1, 2))
     assert all(np.array_equal(one[name], same[name]) for name in one)
     assert not np.array_equal(one["blinks"], other["blinks"])
-    moved = {ACTIONS[k] for k in np.flatnonzero((one["weights"] != other["weights"]).any(0))}
-    assert moved
-    assert all(name.startswith(("eyeBlink", "brow")) for name in moved)
+    assert moved(one, other)
+    assert all(name.startswith(("eyeBlink", "brow")) for name in moved(one, other))
+
+
+def test_chance_in_a_habit_leaves_the_mouth_to_the_sound():
+    """Another seed wears it otherwise; lips touch when they did, and are as far apart as they were, to float16."""
+    habit = Habit({"smile": 0.6, "sadness": 0.4}, 20.0)
+    one, same, other = (animated(habit, seed) for seed in (1, 1, 2))
+    assert all(np.array_equal(one[name], same[name]) for name in one)
+    assert {"mouthSmileLeft", "mouthFrownRight", "cheekSquintLeft"} < moved(one, other)
+    assert np.array_equal(one["contact"], other["contact"])
+    gaps = [clip["weights"].astype(float) @ small_rig().gaps_mm for clip in (one, other)]
+    assert np.ptp(gaps[0]) > 5
+    assert gaps[0] == pytest.approx(gaps[1], abs=0.05)
 
 
 def test_loudness_is_in_standard_deviations_of_the_voice():

@@ -16,6 +16,7 @@ from models.atlas import Anchors
 from models.checkpoint import Header, save_checkpoint
 from models.errors import CheckpointError
 from training.corpus.coarticulation import NEUTRAL, RATE_HZ, Curves, mouth_curves
+from training.corpus.expressions import EXPRESSIONS, Habit, expression_track
 from training.corpus.face import (
     ACTIONS,
     OPENING_MM,
@@ -87,6 +88,22 @@ def speak(rig: FaceRig, subject: Subject, seed: int = 0) -> tuple[list[Phone], C
     return phones, curves, speech_weights(curves, phones, subject, rig.gaps_mm)
 
 
+def expression_of(habit: Habit, curves: Curves, asymmetry: float = 0.05) -> dict[str, np.ndarray]:
+    """A habit's actions while an even voice speaks, without a blink."""
+    still = np.zeros_like(curves.open)
+    return expression_track(habit, still, still, asymmetry, np.random.default_rng(0))
+
+
+def widest_closure(rig: FaceRig, subject: Subject, phones: list[Phone], curves: Curves, weights: Weights) -> float:
+    """How far, in metres, any column of the seal opens at most in the core of any p, b or m."""
+    openings = rig.head.seal.opening(rig.offsets(weights, curves.contact)[:, rig.head.rim])
+    time_s = np.arange(len(openings)) / RATE_HZ + subject.motion.lead_s
+    closures = [phone for phone in phones if phone.name in "pbm"]
+    assert closures
+    shares = [(time_s - phone.start_s) / (phone.end_s - phone.start_s) for phone in closures]
+    return max(float(openings[(share >= 0.15) & (share <= 0.75)].max(initial=0)) for share in shares)
+
+
 def gap_mm(rig: FaceRig, weights: Weights, contact: np.ndarray) -> np.ndarray:
     return middle_gap_mm(rig.head, rig.offsets(weights, contact)[:, rig.head.rim])
 
@@ -130,21 +147,58 @@ def test_labial_contact_closes_every_column_of_the_seal(rig, seed):
     """To half a millimetre, in the core of every p, b and m."""
     subject = draw_subjects()[seed]
     phones, curves, weights = speak(rig, subject, seed)
-    openings = rig.head.seal.opening(rig.offsets(weights, curves.contact)[:, rig.head.rim])
-    time_s = np.arange(len(openings)) / RATE_HZ + subject.motion.lead_s
-    for phone in phones:
-        if phone.name in "pbm":
-            share = (time_s - phone.start_s) / (phone.end_s - phone.start_s)
-            assert openings[(share >= 0.15) & (share <= 0.75)].max(initial=0) < 5e-4
+    assert widest_closure(rig, subject, phones, curves, weights) < 5e-4
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_lips_open_as_far_as_the_sound_asks_whatever_the_face_wears(rig, name):
+    """The jaw and the lips make up for an expression that parts or presses them, strong as it may be."""
+    subject = draw_subjects()[0]
+    phones, curves, plain = speak(rig, subject)
+    apart = replace(curves, contact=np.zeros_like(curves.contact))
+    expression = expression_of(Habit({name: 0.9}, 8.0), curves)
+    assert max(track.max() for track in expression.values()) > 0.3
+    weights = speech_weights(apart, phones, subject, rig.gaps_mm, expression)
+    assert np.abs(weights - plain).max() > 0.3
+    assert np.abs(weights @ rig.gaps_mm - OPENING_MM * curves.open).max() < 1e-3
+    error = gap_mm(rig, weights, apart.contact) - OPENING_MM * curves.open
+    assert -1e-3 < error.min() <= error.max() < 0.3
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_labial_contact_closes_the_seal_whatever_the_face_wears(rig, name):
+    """As well as without it."""
+    subject = draw_subjects()[0]
+    phones, curves, _ = speak(rig, subject)
+    expression = expression_of(Habit({name: 0.9}, 8.0), curves)
+    weights = speech_weights(curves, phones, subject, rig.gaps_mm, expression)
+    assert widest_closure(rig, subject, phones, curves, weights) < 5e-4
+
+
+def test_an_expression_is_added_to_what_speech_does():
+    """To the actions that do not bring the lips to their opening, to the last bit."""
+    rig, subject = small_rig(), draw_subjects()[0]
+    phones, curves, plain = speak(rig, subject)
+    expression = expression_of(Habit({"smile": 0.5, "sadness": 0.3}), curves)
+    weights = speech_weights(curves, phones, subject, rig.gaps_mm, expression)
+    solved = ("jawOpen", "mouthClose", "mouthLowerDown", "mouthUpperUp")
+    for k, action in enumerate(ACTIONS):
+        if not action.startswith(solved):
+            assert np.array_equal(weights[:, k], plain[:, k] + expression.get(action, 0)), action
 
 
 def test_weights_are_finite_and_what_a_face_can_do():
-    """Between 0 and 1, for every subject."""
+    """Between 0 and 1, for every subject, with what it wears and with eyes and brows."""
     rig = shipped_rig()
     for number, subject in enumerate(draw_subjects()):
-        _, _, weights = speak(rig, subject, number)
-        assert np.isfinite(weights).all()
-        assert -1e-9 < weights.min() <= weights.max() < 1.05
+        phones, curves, plain = speak(rig, subject, number)
+        random, still = np.random.default_rng(number), np.zeros_like(curves.open)
+        expression = expression_track(subject.habit, still, still, subject.asymmetry, random)
+        blinks = blink_track(phones, len(still), subject, random)
+        worn = speech_weights(curves, phones, subject, rig.gaps_mm, expression)
+        for weights in (plain, worn + upper_face_weights(blinks, still, subject)):
+            assert np.isfinite(weights).all()
+            assert -1e-9 < weights.min() <= weights.max() < 1.05
 
 
 def test_speech_leaves_lids_and_brows_to_the_upper_face():
@@ -154,13 +208,18 @@ def test_speech_leaves_lids_and_brows_to_the_upper_face():
     upper = upper_face_weights(track, track, draw_subjects()[0])
     assert not weights[:, UPPER_FACE].any()
     assert not np.delete(upper, UPPER_FACE, axis=1).any()
-    assert (upper[:, UPPER_FACE] > 0).all()
+    raised = ("eyeBlinkLeft", "eyeBlinkRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight")
+    for k in UPPER_FACE:
+        assert (upper[:, k] > 0).all() == upper[:, k].any() == (ACTIONS[k] in raised)
 
 
 @pytest.mark.parametrize("asymmetry", [0.1, -0.1])
 def test_the_stronger_side_is_the_subjects(asymmetry):
+    """In what speech does and in what expressions do."""
     subject = replace(draw_subjects()[0], asymmetry=asymmetry, smile=0.3)
-    _, _, weights = speak(small_rig(), subject)
+    phones, curves, _ = speak(small_rig(), subject)
+    expression = expression_of(Habit(dict.fromkeys(EXPRESSIONS, 0.2)), curves, asymmetry)
+    weights = speech_weights(curves, phones, subject, small_rig().gaps_mm, expression)
     lower_face = [name for name in ACTIONS if not name.startswith(("eye", "brow"))]
     for name in (name.removesuffix("Left") for name in lower_face if name.endswith("Left")):
         left, right = (weights[:, ACTIONS.index(name + side)] for side in ("Left", "Right"))

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from training.corpus.coarticulation import MotionStyle
+from training.corpus.expressions import EXPRESSIONS, Habit
 from training.corpus.subjects import HELD_OUT, SHAPE_CHANGES, Subject, draw_subjects
+from training.corpus.wrinkles import WrinkleStyle
 
 
 def test_the_same_seed_gives_the_same_cast_and_another_seed_another():
@@ -36,6 +38,31 @@ def test_no_two_subjects_look_or_speak_alike():
         assert one.changes != other.changes
         styles = np.array([list(asdict(subject.motion).values()) for subject in (one, other)])
         assert np.abs(np.subtract(*styles)).max() > 0.01
+        assert one.wrinkles != other.wrinkles
+
+
+def test_those_who_are_trained_on_wear_every_expression_and_some_of_them_none():
+    """And no two who wear something wear it alike."""
+    habits = [subject.habit for subject in draw_subjects() if not subject.held_out]
+    assert {name for habit in habits for name in habit.levels} == set(EXPRESSIONS)
+    assert any(not habit.levels for habit in habits)
+    worn = [tuple(habit.levels.items()) for habit in habits if habit.levels]
+    assert len(set(worn)) == len(worn)
+
+
+def test_how_somebody_wrinkles_says_nothing_of_how_they_move():
+    """The depth of lines goes with age, and with nothing that is a motion style."""
+    cast = draw_subjects(0, 400)
+    depth = [np.mean([*subject.wrinkles.depth.values()]) for subject in cast]
+    motion = {
+        "opening": [subject.motion.open_gain for subject in cast],
+        "rounding": [subject.motion.round_gain for subject in cast],
+        "smile": [subject.smile for subject in cast],
+        "habit": [sum(subject.habit.levels.values()) for subject in cast],
+    }
+    for name, values in motion.items():
+        assert abs(np.corrcoef(depth, values)[0, 1]) < 0.15, name
+    assert np.corrcoef(depth, [subject.phenotypes["age"] for subject in cast])[0, 1] > 0.5
 
 
 def test_styles_fill_the_published_ranges():
@@ -60,7 +87,9 @@ def test_the_cast_blinks_around_20_times_a_minute():
 def test_a_subject_survives_json():
     for subject in draw_subjects():
         entry = json.loads(json.dumps(asdict(subject)))
-        assert Subject(**{**entry, "motion": MotionStyle(**entry["motion"])}) == subject
+        kinds = {"motion": MotionStyle, "habit": Habit, "wrinkles": WrinkleStyle}
+        styles = {name: kind(**entry[name]) for name, kind in kinds.items()}
+        assert Subject(**{**entry, **styles}) == subject
 
 
 def test_anny_knows_every_shape_change_and_gives_every_subject_a_head_of_its_own():

@@ -27,6 +27,7 @@ from models.checkpoint import Header, save_checkpoint
 from models.core import SAMPLE_RATE_HZ, Waveform
 from training.corpus.alignment import DOUBTFUL_SCORE, AlignmentError, align
 from training.corpus.coarticulation import RATE_HZ, Curve, mouth_curves
+from training.corpus.expressions import expression_track
 from training.corpus.face import (
     ACTIONS,
     FaceRig,
@@ -121,8 +122,10 @@ def animate(speech: Speech, subject: Subject, rig: FaceRig, random: np.random.Ge
     loudness = loudness_curve(speech.waveform, count)
     curves = mouth_curves(speech.phones, count, subject.motion, loudness)
     blinks = blink_track(speech.phones, count, subject, random)
-    weights: Weights = speech_weights(curves, speech.phones, subject, rig.gaps_mm)
-    weights += upper_face_weights(blinks, brow_track(loudness, subject, random), subject)
+    brows = brow_track(loudness, subject, random)
+    expression = expression_track(subject.habit, loudness, blinks, subject.asymmetry, random)
+    weights: Weights = speech_weights(curves, speech.phones, subject, rig.gaps_mm, expression)
+    weights += upper_face_weights(blinks, brows, subject)
     return {
         "samples": np.round(speech.waveform.samples * 32767).astype(np.int16),
         "weights": weights.astype(np.float16),

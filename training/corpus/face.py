@@ -21,6 +21,7 @@ from models.errors import CheckpointError
 from models.mmtalker.blinks import Blink, draw_blink, draw_blinks
 from models.template import Head
 from training.corpus.coarticulation import RATE_HZ, Curve, Curves, envelope
+from training.corpus.expressions import EXPRESSIONS, UNPAIRED
 from training.corpus.phones import Phone, Viseme, segments
 from training.corpus.subjects import Subject
 
@@ -31,8 +32,11 @@ ACTIONS = (
     "mouthPressLeft", "mouthPressRight", "mouthRollLower", "mouthRollUpper",
     "cheekSquintLeft", "cheekSquintRight", "tongueOut", "tongueUp",
     "eyeBlinkLeft", "eyeBlinkRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
+    "browDownLeft", "browDownRight", "eyeSquintLeft", "eyeSquintRight", "eyeWideLeft", "eyeWideRight",
+    "noseSneerLeft", "noseSneerRight", "mouthFrownLeft", "mouthFrownRight", "mouthDimpleLeft", "mouthDimpleRight",
+    "mouthShrugLower",
 )  # fmt: skip
-"""The actions that speech uses, in the order of every weight array."""
+"""The actions that speech and expressions use, in the order of every weight array."""
 OPENING_MM = 13.0
 """Gap between the lips at an opening of 1."""
 JAW_SMOOTHING_S = 0.03
@@ -40,6 +44,8 @@ LIPS_MOST = 0.6
 """How strongly the lips part at most; the jaw does what is left of an opening."""
 FIRM = 0.9
 """Labial contact from which on the lips are sealed on the geometry; up to there the actions bring them together."""
+
+NO_EXPRESSION: Mapping[str, Curve] = {}
 
 Weights = Float[np.ndarray, "samples actions"]
 
@@ -96,9 +102,14 @@ def middle_gap_mm(head: Head, rim_offsets: Float[np.ndarray, "frames rim 3"]) ->
 
 
 def speech_weights(
-    curves: Curves, phones: Sequence[Phone], subject: Subject, gaps_mm: Float[np.ndarray, " actions"]
+    curves: Curves,
+    phones: Sequence[Phone],
+    subject: Subject,
+    gaps_mm: Float[np.ndarray, " actions"],
+    expression: Mapping[str, Curve] = NO_EXPRESSION,
 ) -> Weights:
-    """Weights of the lower face for one subject's curves; the gap in the middle of the lips follows the opening.
+    """Weights of the lower face for one subject's curves, and of an expression that is worn meanwhile; the gap in the
+    middle of the lips follows the opening.
 
     The jaw, which is slow, does the subject's share of an opening; the lips part for the rest, or close over the jaw.
     """
@@ -126,7 +137,7 @@ def speech_weights(
             **_both_sides("cheekSquint", 0.15 * spread + 0.1 * opening, subject.asymmetry),
         },
         len(time_s),
-    )
+    ) + _stack(expression, len(time_s))
     missing_mm = OPENING_MM * opening - weights @ gaps_mm
     parting = _stack(
         _both_sides("mouthLowerDown", 1.0, subject.asymmetry) | _both_sides("mouthUpperUp", 0.5, subject.asymmetry), 1
@@ -138,6 +149,14 @@ def speech_weights(
     weights[:, jaw_open] += np.maximum(missing_mm, 0) / gaps_mm[jaw_open]
     weights[:, mouth_close] += np.minimum(missing_mm, 0) / gaps_mm[mouth_close]
     return weights
+
+
+def expression_weights(name: str) -> Float32[np.ndarray, " actions"]:
+    """Action weights of an expression at full strength, alike on both sides."""
+    tracks: dict[str, Curve | float] = {}
+    for action, share in EXPRESSIONS[name].items():
+        tracks |= {action: share} if action in UNPAIRED else _both_sides(action, share, 0.0)
+    return _stack(tracks, 1)[0].astype(np.float32)
 
 
 def save_rig(rig: FaceRig, path: Path) -> None:

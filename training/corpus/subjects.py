@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from training.corpus.coarticulation import MotionStyle
+from training.corpus.expressions import Habit, draw_habit
+from training.corpus.wrinkles import WrinkleStyle, draw_wrinkle_style
 
 COUNT = 32
 HELD_OUT = 4
@@ -23,7 +25,7 @@ SHAPE_CHANGES = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A head (anny's phenotypes and local changes) and a motion style."""
+    """A head (anny's phenotypes and local changes), a motion style, and a wrinkle style that does not depend on it."""
 
     id: str
     held_out: bool
@@ -38,16 +40,18 @@ class Subject:
     """How much stronger the left side moves; negative for the right."""
     brow_gain: float
     blink_interval_s: float
+    habit: Habit
+    """The expression that it wears."""
+    wrinkles: WrinkleStyle
 
 
 def draw_subjects(seed: int = 0, count: int = COUNT, held_out: int = HELD_OUT) -> tuple[Subject, ...]:
     """The cast, deterministic by seed."""
-    return tuple(
-        _draw_subject(np.random.default_rng([seed, k]), f"S{k:02d}", k >= count - held_out) for k in range(count)
-    )
+    return tuple(_draw_subject([seed, k], f"S{k:02d}", k >= count - held_out) for k in range(count))
 
 
-def _draw_subject(random: np.random.Generator, name: str, held_out: bool) -> Subject:
+def _draw_subject(seed: list[int], name: str, held_out: bool) -> Subject:
+    random = np.random.default_rng(seed)
     origin = random.dirichlet([0.7, 0.7, 0.7])
     phenotypes = {
         "gender": float(random.beta(0.6, 0.6)),
@@ -76,4 +80,6 @@ def _draw_subject(random: np.random.Generator, name: str, held_out: bool) -> Sub
         asymmetry=float(random.normal(0, 0.06)),
         brow_gain=float(random.uniform(0.3, 1.0)),
         blink_interval_s=float(3.0 * np.exp(random.normal(0, 0.3))),
+        habit=draw_habit(np.random.default_rng([*seed, 1])),
+        wrinkles=draw_wrinkle_style(np.random.default_rng([*seed, 2]), phenotypes["age"]),
     )

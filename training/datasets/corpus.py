@@ -14,9 +14,11 @@ from models.checkpoint import read_tensors
 from models.errors import MalformedInput
 from models.template import Head
 from training.corpus.coarticulation import RATE_HZ, MotionStyle
+from training.corpus.expressions import Habit
 from training.corpus.face import FaceRig, load_rig
 from training.corpus.phones import Phone
 from training.corpus.subjects import Subject
+from training.corpus.wrinkles import WrinkleStyle
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +68,11 @@ class Corpus:
     @cached_property
     def subjects(self) -> tuple[Subject, ...]:
         """The cast."""
-        entries = self.description["subjects"]
-        return tuple(Subject(**{**entry, "motion": MotionStyle(**entry["motion"])}) for entry in entries)
+        kinds = {"motion": MotionStyle, "habit": Habit, "wrinkles": WrinkleStyle}
+        return tuple(
+            Subject(**{**entry, **{name: kind(**entry[name]) for name, kind in kinds.items()}})
+            for entry in self.description["subjects"]
+        )
 
     @cached_property
     def shapes(self) -> dict[str, Float32[np.ndarray, "vertices 3"]]:
