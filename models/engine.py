@@ -9,27 +9,46 @@ generator. One-shot is the fold of the stream: sound goes through the encoder an
 second, so that memory does not grow with length. Importing this module imports no torch.
 """
 
-from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
-from models.errors import CheckpointError, UnknownName
+from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, StylePivot, Waveform, frame_count
+from models.errors import CheckpointError, OutOfRange, UnknownName, UnsupportedMedia
 from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
-    from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
+    from models.mmtalker.network import MMTalkerConfig
+    from models.mmtalker.streaming import MMTalkerMotion, MotionBatch, SurfaceQuery
+    from models.pivots import StyleBook
     from models.runtime import Runtime
     from models.template import Head, Template
+    from models.textalker.denoiser import DenoiserConfig
+    from models.textalker.encoding import MapEncoders
+    from models.textalker.streaming import MapQuery, Pivots, TexTalkerMotion
 
-ENGINES = ("mmtalker",)
-STYLES = ("neutral",)
+ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
+CHECKPOINTS = ("head", "speech", "mmtalker", "textalker-motion", "textalker-wrinkle", "textalker", "styles")
+"""What a folder of weights holds."""
+NOTHING: Mapping[str, Path] = {}
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How TexTalker's windows are drawn: a name of `models.textalker.diffusion.SAMPLERS`, and its steps."""
+
+    name: str = "dpm_solver_2m"
+    steps: int = 10
+
+
+DEFAULT_SAMPLING = Sampling()
 
 
 class TemplateInfo(Protocol):
@@ -57,21 +76,57 @@ class TemplateInfo(Protocol):
 
 
 class Engine(Protocol):
-    """What the service asks of an engine."""
+    """What the service asks of an engine. A `pivot` is a style of one request, instead of the options' expressions."""
 
     @property
     def templates(self) -> Mapping[str, TemplateInfo]:
         """The heads that can be animated, by id."""
         ...
 
-    def check(self, options: AnimateOptions, *, template: str = "default") -> None:
+    @property
+    def styles(self) -> Mapping[str, StylePivot]:
+        """The styles that expressions can name, by id: shipped ones and users' own."""
+        ...
+
+    def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
         """Refuse what takes no speech to refuse: UnknownName for an engine, a style or a template that there is not,
-        MalformedInput or OutOfRange for a style that is no expression.
+        MalformedInput or OutOfRange for a style that is no expression, OutOfRange for a pivot without the part that
+        the engine needs, or textures of an engine that makes none.
         """
         ...
 
-    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+    def animate(
+        self,
+        waveform: Waveform,
+        options: AnimateOptions,
+        *,
+        template: str = "default",
+        pivot: StylePivot | None = None,
+    ) -> Clip:
         """Check everything, then return the clip: a refusal is raised here, never from the frames."""
+        ...
+
+    def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
+        """A stored pivot, or the mean latents of an example sequence on the default template, under a new id.
+
+        UnsupportedMedia, MalformedInput or TooLarge for a file that is neither.
+        """
+        ...
+
+    def store_style(self, pivot: StylePivot) -> bytes:
+        """A pivot as a file, which `read_style` takes."""
+        ...
+
+    def add_style(self, pivot: StylePivot) -> None:
+        """Keep a style. Conflict if its id is taken."""
+        ...
+
+    def mix_style(self, id: str, motion: str | None, wrinkle: str | None, description: str = "") -> StylePivot:
+        """Keep a mix of styles as one. Refuses what `check` does of expressions, and Conflict."""
+        ...
+
+    def remove_style(self, id: str) -> None:
+        """Forget a user's style. UnknownName if there is none, Protected for a shipped one."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -83,43 +138,101 @@ class Engine(Protocol):
         ...
 
 
-class LocalEngine:
-    """MMTalker in this process. Safe to call from several threads: each clip has a state of its own."""
+@dataclass(frozen=True, eq=False)
+class _Placed:
+    """A template at a resolution, and where each engine must be asked for it."""
 
-    def __init__(
-        self, head: "Head", encoder: "SpeechEncoder", motion: "MMTalkerMotion", description: Mapping[str, Any]
-    ) -> None:
+    head: "Template"
+    surface: "SurfaceQuery"
+    maps: "MapQuery"
+
+
+class LocalEngine:
+    """Both methods in this process. Safe to call from several threads: each clip has a state of its own."""
+
+    def __init__(self, networks: "Networks", book: "StyleBook", description: Mapping[str, Any]) -> None:
         from models.template import default_template
 
-        self._head, self._encoder, self._motion, self._description = head, encoder, motion, description
-        self._templates = {"default": default_template(head)}
-        self._surface = lru_cache(maxsize=8)(self._prepare)
+        self._networks, self._book, self._description = networks, book, description
+        self._templates = {"default": default_template(networks.head)}
+        self._placed = lru_cache(maxsize=8)(self._place)
 
     @property
     def templates(self) -> Mapping[str, "Template"]:
         """See `Engine.templates`."""
         return self._templates
 
-    def check(self, options: AnimateOptions, *, template: str = "default") -> None:
+    @property
+    def styles(self) -> Mapping[str, StylePivot]:
+        """See `Engine.styles`."""
+        return self._book
+
+    def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
         """See `Engine.check`."""
         for kind, name, known in (("engine", options.engine, ENGINES), ("template", template, self._templates)):
             if name not in known:
                 raise UnknownName(kind, name, known)
-        parse_style(options.style, STYLES)
+        if options.texture is not None and options.engine != "textalker":
+            raise OutOfRange(
+                f"texture = {options.texture} with engine = {options.engine}, which makes no wrinkles; leave it out",
+                field="texture",
+                code="impossible_combination",
+            )
+        self._pivots(options, pivot)
 
-    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
+    def animate(
+        self,
+        waveform: Waveform,
+        options: AnimateOptions,
+        *,
+        template: str = "default",
+        pivot: StylePivot | None = None,
+    ) -> Clip:
         """See `Engine.animate`."""
-        self.check(options, template=template)
-        head, query = self._surface(template, options.resolution)
+        self.check(options, template=template, pivot=pivot)
+        placed, pivots = self._placed(template, options.resolution), self._pivots(options, pivot)
         return Clip(
-            mesh=head.mesh,
+            mesh=placed.head.mesh,
             fps=options.fps,
             frame_count=frame_count(waveform.duration_s, options.fps),
             seed=options.seed,
             engine=options.engine,
             checkpoints=self._description["checkpoints"],
-            frames=self._frames(waveform, options, head, query),
+            frames=self._frames(waveform, options, placed, pivots),
+            texture=options.texture,
+            styles=_styles_of(options, pivot),
         )
+
+    def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
+        """See `Engine.read_style`."""
+        from models.pivots import read_pivot
+
+        try:
+            pivot = read_pivot(file, self._networks.autoencoders)
+        except UnsupportedMedia as error:
+            if error.code != "not_a_pivot":
+                raise
+            return self._networks.pivot_of(file, self._templates["default"], id)
+        self._book.check(pivot)
+        return replace(pivot, id=id)
+
+    def store_style(self, pivot: StylePivot) -> bytes:
+        """See `Engine.store_style`."""
+        from models.pivots import pivot_bytes
+
+        return pivot_bytes(pivot, self._networks.autoencoders)
+
+    def add_style(self, pivot: StylePivot) -> None:
+        """See `Engine.add_style`."""
+        self._book.add(pivot)
+
+    def mix_style(self, id: str, motion: str | None, wrinkle: str | None, description: str = "") -> StylePivot:
+        """See `Engine.mix_style`."""
+        return self._book.add_mix(id, motion, wrinkle, description)
+
+    def remove_style(self, id: str) -> None:
+        """See `Engine.remove_style`."""
+        self._book.remove(id)
 
     def describe(self) -> dict[str, Any]:
         """See `Engine.describe`."""
@@ -128,31 +241,78 @@ class LocalEngine:
     def warm_up(self) -> None:
         """See `Engine.warm_up`."""
         silence = Waveform(np.zeros(SAMPLE_RATE_HZ // 2, np.float32))
-        for resolution in (None, AnimateOptions.MIN_POINTS):
-            list(self.animate(silence, AnimateOptions(resolution=resolution)).frames)
+        wanted = (
+            AnimateOptions(),
+            AnimateOptions(resolution=AnimateOptions.MIN_POINTS),
+            AnimateOptions(engine="textalker", texture=512),
+        )
+        for options in wanted:
+            list(self.animate(silence, options).frames)
 
     def _frames(
-        self, waveform: Waveform, options: AnimateOptions, head: "Template", query: "SurfaceQuery"
+        self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
     ) -> Generator[Frame, None, None]:
+        head, intensity = placed.head, np.float16(options.intensity)
+        for batch in self._batches(waveform, options, placed, pivots):
+            sealed = head.seal.close(batch.offsets, batch.rim_offsets, batch.contact)
+            for k, vertices in enumerate(head.place(sealed, options.intensity)):
+                wrinkles = None if batch.wrinkles is None else intensity * batch.wrinkles[k]
+                yield Frame(batch.first + k, (batch.first + k) / options.fps, vertices, wrinkles)
+
+    def _batches(
+        self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
+    ) -> "Iterator[MotionBatch]":
         from models.mmtalker.blinks import BlinkTrack
         from models.mmtalker.streaming import stream_motion
 
-        lids = BlinkTrack(options.seed)
-        for batch in stream_motion(self._encoder, self._motion, waveform, query, lids, options.fps):
-            sealed = head.seal.close(batch.offsets, batch.rim_offsets, batch.contact)
-            for index, vertices in enumerate(head.place(sealed, options.intensity), batch.first):
-                yield Frame(index, index / options.fps, vertices)
+        networks, lids = self._networks, BlinkTrack(options.seed)
+        if options.engine == "mmtalker":
+            style = networks.motion.style_of(pivots.motion)
+            return stream_motion(networks.encoder, networks.motion, waveform, placed.surface, lids, options.fps, style)
+        return networks.textalker.stream(
+            networks.encoder, waveform, placed.maps, lids, pivots, options.fps, options.seed
+        )
 
-    def _prepare(self, template: str, resolution: int | None) -> tuple["Template", "SurfaceQuery"]:
-        """A template at a resolution, and where the decoder must be asked for it."""
+    def _pivots(self, options: AnimateOptions, pivot: StylePivot | None) -> "Pivots":
+        """p_f, and p_w if there are to be textures; a wrinkle style must be known in any case."""
+        from models.textalker.streaming import Pivots
+
+        if pivot is None:
+            motion = self._book.mix(options.motion_style, "motion")
+            if options.texture is None:
+                parse_style(options.wrinkle_style, self._book, field="wrinkle_style")
+                return Pivots(motion, None)
+            return Pivots(motion, self._book.mix(options.wrinkle_style, "wrinkle"))
+        if pivot.motion is None or (options.texture is not None and pivot.wrinkle is None):
+            missing = "motion" if pivot.motion is None else "wrinkles"
+            raise OutOfRange(
+                f"style_file holds no {missing}, which this request needs; send an example that has them",
+                field="style_file",
+                code="impossible_combination",
+            )
+        return Pivots(pivot.motion, None if options.texture is None else pivot.wrinkle)
+
+    def _place(self, template: str, resolution: int | None) -> _Placed:
         from models.mmtalker.sampling import sample_surface, sample_template
 
-        head = self._templates[template]
+        networks, head = self._networks, self._templates[template]
+        canonical = networks.head
         if resolution is not None:
-            head = sample_template(
-                head, self._head, sample_surface(self._head.atlas, self._motion.log_density, resolution)
-            )
-        return head, self._motion.query(head.anchors, self._head.rim_anchors)
+            surface = sample_surface(canonical.atlas, networks.motion.log_density, resolution)
+            head = sample_template(head, canonical, surface)
+        rim = canonical.rim_anchors
+        return _Placed(head, networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim))
+
+
+def _styles_of(options: AnimateOptions, pivot: StylePivot | None) -> dict[str, str]:
+    """What a clip says of its styles; a one-off pivot is told by its latents."""
+    if pivot is None:
+        return {"motion": options.motion_style, "wrinkle": options.wrinkle_style}
+    parts = (("motion", pivot.motion), ("wrinkle", pivot.wrinkle))
+    digests = {
+        part: hashlib.sha256(latents.tobytes()).hexdigest()[:16] for part, latents in parts if latents is not None
+    }
+    return {part: f"{pivot.id} {digest}" for part, digest in digests.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,50 +322,111 @@ class Networks:
     head: "Head"
     encoder: "SpeechEncoder"
     motion: "MMTalkerMotion"
+    textalker: "TexTalkerMotion"
+    encoders: "MapEncoders"
     checkpoints: Mapping[str, str]
 
+    @property
+    def autoencoders(self) -> str:
+        """Names the spaces that latents and pivots lie in."""
+        return autoencoders_id(self.checkpoints)
 
-def open_networks(folder: Path, runtime: "Runtime", checkpoint: Path | None = None) -> Networks:
-    """The networks of a folder of weights, with another MMTalker checkpoint if one is given.
+    def pivot_of(self, file: BinaryIO, template: "Template", id: str) -> StylePivot:
+        """The mean latents of an example sequence (Eq. 5). Raises what `read_example` and `check_topology` do."""
+        from models.examples import check_topology, read_example
+
+        return self.encoders.pivot(check_topology(read_example(file), template), template, id)
+
+
+def autoencoders_id(checkpoints: Mapping[str, str]) -> str:
+    """Names a pair of auto-encoders by their sha256."""
+    return f"{checkpoints['textalker-motion'][:16]}-{checkpoints['textalker-wrinkle'][:16]}"
+
+
+def open_networks(
+    folder: Path, runtime: "Runtime", sampling: Sampling = DEFAULT_SAMPLING, replaced: Mapping[str, Path] = NOTHING
+) -> Networks:
+    """The networks of a folder of weights; `replaced` gives other files for some of CHECKPOINTS.
 
     CheckpointError for weights that are missing, damaged or do not fit each other.
     """
-    from models.checkpoint import pinned_file
+    from models.checkpoint import file_sha256, pinned_file
     from models.features import open_encoder
     from models.mmtalker.network import load_mmtalker
     from models.mmtalker.streaming import MMTalkerMotion
     from models.template import load_head
+    from models.textalker.autoencoder import load_autoencoder
+    from models.textalker.denoiser import load_denoiser
+    from models.textalker.encoding import MapEncoders
+    from models.textalker.streaming import TexTalkerMotion
 
-    files = {name: pinned_file(folder, name) for name in ("head", "speech", "mmtalker")}
-    digests = {name: digest for name, (_, digest) in files.items()}
-    head = load_head(files["head"][0])
-    network = load_mmtalker(checkpoint or files["mmtalker"][0], head.atlas)
-    config = network.config
-    encoder = open_encoder(config.encoder, files["speech"][0], runtime)
-    if config.encoder_sha256 not in ("", digests["speech"]) or encoder.width != config.features:
-        raise CheckpointError(
-            f"{checkpoint or files['mmtalker'][0]} was trained on another speech encoder than {config.encoder} of "
-            f"{folder}: take that one, or train anew"
-        )
-    return Networks(head, encoder, MMTalkerMotion(network, head.atlas, runtime), digests)
+    pinned = {name: pinned_file(folder, name) for name in CHECKPOINTS if name not in replaced}
+    files = {name: path for name, (path, _) in pinned.items()} | dict(replaced)
+    for path in replaced.values():
+        if not path.is_file():
+            raise CheckpointError(f"{path} is missing; give a run that has saved something")
+    digests = {name: pinned[name][1] if name in pinned else file_sha256(files[name]) for name in CHECKPOINTS}
+    head = load_head(files["head"])
+    mmtalker, denoiser = load_mmtalker(files["mmtalker"], head.atlas), load_denoiser(files["textalker"])
+    parts = {
+        part: load_autoencoder(files[f"textalker-{part}"], part, head.atlas.fingerprint)
+        for part in ("motion", "wrinkle")
+    }
+    encoder = open_encoder(mmtalker.config.encoder, files["speech"], runtime)
+    latents = parts["motion"].config.latents
+    for name, other in _misfits(mmtalker.config, denoiser.config, digests, encoder.width, latents):
+        raise CheckpointError(f"{files[name]} was trained on {other} than {folder} holds: take that, or train anew")
+    return Networks(
+        head,
+        encoder,
+        MMTalkerMotion(mmtalker, head.atlas, runtime),
+        TexTalkerMotion(head, denoiser, parts["motion"], parts["wrinkle"], runtime, sampling.name, sampling.steps),
+        MapEncoders(head, parts["motion"], parts["wrinkle"], runtime),
+        digests,
+    )
+
+
+def _misfits(
+    mmtalker: "MMTalkerConfig", denoiser: "DenoiserConfig", digests: Mapping[str, str], features: int, latents: int
+) -> Iterator[tuple[str, str]]:
+    """Which of the two was trained on other checkpoints than these, and on what other."""
+    for name, config in (("mmtalker", mmtalker), ("textalker", denoiser)):
+        same = (config.encoder, config.features) == (mmtalker.encoder, features)
+        if not same or config.encoder_sha256 not in ("", digests["speech"]):
+            yield name, "another speech encoder"
+    if mmtalker.pivot != latents or mmtalker.autoencoder_sha256 not in ("", digests["textalker-motion"]):
+        yield "mmtalker", "another auto-encoder"
+    if denoiser.autoencoders not in ("", autoencoders_id(digests)):
+        yield "textalker", "other auto-encoders"
 
 
 def load_engine(
-    weights: Path | None = None, cache: Path | None = None, device: str = "auto", threads: int = 0
+    weights: Path | None = None,
+    cache: Path | None = None,
+    device: str = "auto",
+    threads: int = 0,
+    *,
+    styles: Path | None = None,
+    sampling: Sampling = DEFAULT_SAMPLING,
 ) -> LocalEngine:
     """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds.
 
-    `threads` 0 leaves their number to the runtime. CheckpointError for weights that are missing, damaged or do not
-    fit each other, OutOfRange for a device that there is not.
+    `threads` 0 leaves their number to the runtime. `styles` is where users' styles are kept; without it they are gone
+    with the process. CheckpointError for weights that are missing, damaged or do not fit each other, OutOfRange for a
+    device that there is not.
     """
+    from models.checkpoint import pinned_file
+    from models.pivots import StyleBook, load_styles
     from models.runtime import open_runtime
 
+    folder = weights or DEFAULT_WEIGHTS
     runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
-    networks = open_networks(weights or DEFAULT_WEIGHTS, runtime)
+    networks = open_networks(folder, runtime, sampling)
+    shipped = load_styles(pinned_file(folder, "styles")[0], networks.autoencoders)
     description = {
         "engines": list(ENGINES),
         "checkpoints": dict(networks.checkpoints),
         "device": str(runtime.device),
         "providers": runtime.providers,
     }
-    return LocalEngine(networks.head, networks.encoder, networks.motion, description)
+    return LocalEngine(networks, StyleBook(shipped, styles, networks.autoencoders), description)

@@ -84,6 +84,14 @@ class Template:
         """Vertices from canonical offsets: turned, scaled, and added to the head at rest. Zero offsets are the head."""
         return np.asarray(self.mesh.vertices + np.float32(intensity) * np.einsum("vij,tvj->tvi", self.maps, offsets))
 
+    def canonical(self, moved: Float32[np.ndarray, "frames vertices 3"]) -> Float32[np.ndarray, "frames vertices 3"]:
+        """`place` undone: this head's offsets from rest → canonical ones."""
+        return np.asarray(np.einsum("vij,tvj->tvi", self._inverse_maps, moved), np.float32)
+
+    @cached_property
+    def _inverse_maps(self) -> Float32[np.ndarray, "vertices 3 3"]:
+        return np.linalg.inv(self.maps)
+
 
 def load_head(path: Path) -> Head:
     """Read the canonical head that `python -m training head` wrote. CheckpointError if the file is not one."""

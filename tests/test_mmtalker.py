@@ -8,7 +8,18 @@ import pytest
 import torch
 from numpy.polynomial import chebyshev
 from scipy.sparse import csr_matrix
-from tiny import CONFIG, TORCH, shipped_head, tiny_head, tiny_motion, tiny_moving, tiny_network
+from tiny import (
+    CONFIG,
+    TORCH,
+    nobody,
+    shipped_head,
+    tiny_head,
+    tiny_motion,
+    tiny_moving,
+    tiny_network,
+    tiny_pivot,
+    tiny_style,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,7 +43,7 @@ from models.mmtalker.network import (
     load_mmtalker,
 )
 from models.mmtalker.sampling import initial_log_density
-from models.mmtalker.streaming import MMTalkerMotion
+from models.mmtalker.streaming import MMTalkerMotion, MotionBatch
 
 FAN = np.array([[0, 1, 2], [0, 2, 3]])
 """A square of two triangles: vertices 0 and 2 have three neighbours, 1 and 3 two."""
@@ -242,7 +253,7 @@ def test_hearing_in_pieces_is_hearing_at_once():
     """The LSTM's state is carried; the local features reach two to either side."""
     audio = tiny_network().audio
     features = torch.randn(1, 30 + 2 * LOCAL_REACH, CONFIG.features, generator=torch.Generator().manual_seed(0))
-    style = audio.neutral_style()[None]
+    style = tiny_style()
     with torch.inference_mode():
         whole, _ = audio(features, style, audio.start())
         first, state = audio(features[:, : 11 + 2 * LOCAL_REACH], style, audio.start())
@@ -251,9 +262,44 @@ def test_hearing_in_pieces_is_hearing_at_once():
         assert (torch.cat([one, two], 1) - both).abs().max() < 1e-6
 
 
-def test_the_neutral_style_is_the_mean_of_all():
+def pivots(count: int) -> Tensor:
+    return torch.from_numpy(np.stack([tiny_pivot(seed) for seed in range(count)]))
+
+
+def test_the_mean_pivot_embeds_to_nothing():
+    """Nobody in particular: it colours nothing, but for what all styles have in common."""
     audio = tiny_network().audio
-    assert torch.equal(audio.neutral_style(), audio.styles.weight.mean(0))
+    assert not audio.style_of(audio.pivot_mean).any()
+    assert audio.style_of(pivots(5)).norm(dim=1).min() > 0.01
+
+
+@pytest.mark.parametrize("weights", [(0.5, 0.5), (0.1, 0.3, 0.6), (1.5, -0.5)], ids=str)
+def test_pivots_mix_before_the_embedding_as_after_it(weights):
+    """Weights that sum to 1, beyond the pivots too."""
+    audio, known, weight = tiny_network().audio, pivots(len(weights)), torch.tensor(weights)
+    assert torch.allclose(audio.style_of(weight @ known), weight @ audio.style_of(known), atol=1e-6)
+
+
+def test_a_styles_embedding_is_of_its_place_along_the_axes():
+    """A step along an axis is that axis' column of the embedding; one aside from all of them is nothing."""
+    audio = tiny_network().audio
+    axes, _ = torch.linalg.qr(audio.pivot_axes)
+    audio.pivot_axes.copy_(axes)
+    along = audio.style_of(audio.pivot_mean + 2 * axes.T)
+    assert torch.allclose(along, 2 * audio.styles.weight.T, atol=1e-5)
+    aside = pivots(1)[0] - audio.pivot_mean
+    aside -= axes @ (axes.T @ aside)
+    assert audio.style_of(audio.pivot_mean + aside).abs().max() < 1e-5 < along.abs().max()
+
+
+def test_pivots_embed_in_company_as_alone():
+    """Of any batch shape; the stream's is the network's."""
+    audio, known = tiny_network().audio, pivots(6)
+    together = audio.style_of(known.reshape(2, 3, -1)).detach()
+    assert together.shape == (2, 3, CONFIG.style_width)
+    for seed, style in enumerate(together.reshape(6, -1)):
+        assert torch.allclose(tiny_motion().style_of(tiny_pivot(seed)), style[None], atol=1e-6)
+    assert not tiny_motion().style_of(tiny_pivot()).requires_grad
 
 
 def test_the_audio_stream_begins_with_nothing():
@@ -284,12 +330,27 @@ def test_active_points_fade_out_over_the_last_face():
     assert np.array_equal(points.weights, anchors.weights[points.index])
 
 
-def displacements(motion: MMTalkerMotion, anchors: Anchors) -> np.ndarray:
-    """Sixteen frames (T, P, 3) of random features on the tiny head."""
+def decode(motion: MMTalkerMotion, anchors: Anchors, style: Tensor) -> MotionBatch:
+    """Sixteen frames of random features on the tiny head."""
     features = torch.randn(50, CONFIG.features, generator=torch.Generator().manual_seed(0))
     query = motion.query(anchors, tiny_head().rim_anchors)
-    (batch,), _ = motion.step(motion.start(), features, query, BlinkTrack(0), 30.0, 16)
-    return batch.offsets
+    (batch,), _ = motion.step(motion.start(style), features, query, BlinkTrack(0), 30.0, 16)
+    return batch
+
+
+def displacements(motion: MMTalkerMotion, anchors: Anchors) -> np.ndarray:
+    """Of sixteen frames, (T, P, 3), in somebody's style."""
+    return decode(motion, anchors, motion.style_of(tiny_pivot())).offsets
+
+
+def test_another_pivot_is_another_motion_and_the_same_contact():
+    """No pivot was ever trained on here; lips touch when the sound says so, whoever speaks."""
+    anchors = tiny_head().atlas.vertex_anchors
+    one, other, mean = (decode(tiny_motion(), anchors, style) for style in (tiny_style(0), tiny_style(1), nobody()))
+    for first, second in ((one, other), (one, mean), (other, mean)):
+        assert np.abs(first.offsets - second.offsets).max() > 1e-4
+        assert np.array_equal(first.contact, second.contact)
+    assert np.array_equal(decode(tiny_motion(), anchors, tiny_style(1)).offsets, other.offsets)
 
 
 def test_what_does_not_move_is_exactly_still():
@@ -338,7 +399,7 @@ def test_a_named_size_builds_and_runs_a_batch(size):
     network = MMTalker(config, head.atlas, head.regions["lips"], initial_log_density(head)).eval()
     features = torch.randn(1, 8 + 2 * LOCAL_REACH, config.features)
     with torch.inference_mode():
-        heard, _ = network.audio(features, network.audio.neutral_style()[None], network.audio.start())
+        heard, _ = network.audio(features, nobody(config), network.audio.start())
         latent = network.surface.latent(random_instants(config, frames=2))
         moved = network.surface.decode(latent)
     assert heard.overall.shape == (1, 8, config.width)

@@ -24,8 +24,11 @@ from tiny import (
     tiny_motion,
     tiny_moving,
     tiny_network,
+    tiny_pivot,
     tiny_speech,
+    tiny_style,
 )
+from tiny_textalker import tiny_encoders
 from torch import Tensor
 
 from models.atlas import Anchors
@@ -46,6 +49,7 @@ from training.mmtalker import (
     CONTACT_WEIGHT,
     FRAMES,
     LIP_DISTANCE_WEIGHT,
+    PIVOT_RATE_HZ,
     POINTS,
     SAMPLER_WEIGHT,
     SEQUENCES,
@@ -53,11 +57,14 @@ from training.mmtalker import (
     HeardClip,
     Objective,
     _window,
+    clip_pivots,
     draw_batch,
     hear_batch,
     hear_clip,
     hear_corpus,
+    principal_axes,
     rims_of,
+    subject_pivots,
     train,
 )
 from training.speech_encoder import Augmentation
@@ -110,8 +117,12 @@ def random_clip(seed: int = 0, words: int = 14) -> CorpusClip:
 
 
 @cache
-def heard(seed: int = 0, style: int = 0) -> HeardClip:
-    return hear_clip(random_clip(seed), style, tiny_encoder(), augmentation())
+def heard(seed: int = 0) -> HeardClip:
+    """A random clip; its pivot and its subject's are nobody else's."""
+    clip = random_clip(seed)
+    pivots = torch.from_numpy(np.stack([tiny_pivot(2 * seed), tiny_pivot(2 * seed + 1)]))
+    features = hear_clip(clip, tiny_encoder(), augmentation())
+    return HeardClip(clip.subject, pivots, features, clip.weights, clip.contact, clip.blinks)
 
 
 def augmentation() -> Augmentation:
@@ -169,7 +180,7 @@ def test_a_clip_is_heard_clean_and_in_as_many_other_rooms_as_asked():
     """The first copy is what the service hears, but for powers that are kept as float16."""
     clip = random_clip()
     listened, _ = tiny_speech().step(tiny_speech().start(), clip.samples, last=True)
-    copies = hear_clip(clip, 0, tiny_encoder(), augmentation(), copies=3).features
+    copies = hear_clip(clip, tiny_encoder(), augmentation(), copies=3)
     assert len(copies) == 4
     assert {copy.shape for copy in copies} == {listened.shape}
     assert (copies[0] - listened).abs().max() < 1e-3
@@ -183,7 +194,7 @@ def test_an_encoder_that_needs_samples_hears_noise_over_them(monkeypatch):
     monkeypatch.setattr(mmtalker, "add_noise", lambda w, db, seed: added.append((db, seed)) or noisy(w, db, seed))
     clip, encoder = random_clip(), tiny_speech()
     listened, _ = encoder.step(encoder.start(), clip.samples, last=True)
-    copies = hear_clip(clip, 0, encoder, augmentation()).features
+    copies = hear_clip(clip, encoder, augmentation())
     assert len(copies) == 3
     assert {copy.shape for copy in copies} == {listened.shape}
     assert torch.equal(copies[0], listened)
@@ -193,21 +204,96 @@ def test_an_encoder_that_needs_samples_hears_noise_over_them(monkeypatch):
     assert 5 <= min(levels) <= max(levels) <= 35
 
 
-@pytest.mark.parametrize(("held_out", "styles"), [(False, [0, 1, 2]), (True, [0, 0])])
-def test_a_corpus_is_heard_subject_by_subject(corpus, held_out, styles):
-    """Styles count the subjects of one kind, in order; faces are the clips' own."""
-    clips = hear_corpus(corpus, tiny_encoder(), held_out=held_out, copies=0)
-    assert [clip.style for clip in clips] == styles
-    for clip, own in zip(clips, corpus.clips(held_out=held_out), strict=True):
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_corpus_is_heard_clip_by_clip(corpus, held_out):
+    """Each with its own pivot and its subject's; faces are the clips' own."""
+    pivots = {name: tiny_pivot(seed) for seed, name in enumerate(SPOKEN)}
+    clips = hear_corpus(corpus, tiny_encoder(), pivots, held_out=held_out, copies=0)
+    owners = list(corpus.clips(held_out=held_out))
+    means = subject_pivots(owners, pivots)
+    assert len(clips) == len(owners) > 1
+    for clip, own in zip(clips, owners, strict=True):
+        assert clip.subject == own.subject
+        assert np.array_equal(clip.pivots, np.stack([pivots[own.id], means[own.subject]]))
         assert len(clip.features) == 1
         assert all(np.array_equal(getattr(clip, name), getattr(own, name)) for name in ("weights", "contact", "blinks"))
+
+
+# What a style is.
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_a_clips_pivot_is_the_mean_of_its_motion_latents(corpus, held_out):
+    """Over two frames a second, as the service encodes an example's offsets."""
+    rig, encoders = corpus.rig(tiny_head()), tiny_encoders()
+    pivots = clip_pivots(corpus, rig, encoders, held_out=held_out)
+    clips = list(corpus.clips(held_out=held_out))
+    assert [*pivots] == [clip.id for clip in clips]
+    for clip in clips:
+        frames = slice(None, None, RATE_HZ // PIVOT_RATE_HZ)
+        latents = encoders.motion(rig.offsets(clip.weights[frames], clip.contact[frames]))
+        assert pivots[clip.id] == pytest.approx(latents.mean(0), abs=1e-4)
+        assert pivots[clip.id].dtype == np.float32
+    assert np.abs(pivots[clips[0].id] - pivots[clips[1].id]).max() > 1e-3
+
+
+def test_a_subjects_pivot_is_the_mean_by_its_clips_lengths():
+    one, other = random_clip(), replace(random_clip(), id="y", contact=np.zeros(3 * len(random_clip().contact)))
+    alone = replace(random_clip(), id="z", subject="S01")
+    pivots = {"x": np.float32([0, 4]), "y": np.float32([4, 0]), "z": np.float32([7, 8])}
+    means = subject_pivots([one, alone, other], pivots)
+    assert {name: mean.tolist() for name, mean in means.items()} == {"S00": [3, 1], "S01": [7, 8]}
+    assert means["S00"].dtype == np.float32
+
+
+def around(*steps: Tensor) -> dict[str, Tensor]:
+    """Pivots about tiny_pivot(), a step forth and a step back for each."""
+    offsets = [sign * step for step in steps for sign in (1, -1)]
+    return {str(k): torch.from_numpy(tiny_pivot()) + offset for k, offset in enumerate(offsets)}
+
+
+def axis(k: int) -> Tensor:
+    return torch.eye(CONFIG.pivot)[k]
+
+
+def test_axes_are_those_along_which_pivots_differ_in_units_of_their_spread():
+    """Four pivots 3 and 2 to either side along two axes: their spread is 3 and 2, over the root of 2."""
+    mean, axes = principal_axes(around(3 * axis(5), 2 * axis(9)), 2)
+    assert mean.numpy() == pytest.approx(tiny_pivot(), abs=1e-6)
+    wanted = torch.stack([axis(5) / 3, axis(9) / 2], 1) * 2**0.5
+    assert axes.abs().numpy() == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
+def test_along_their_axes_pivots_have_a_spread_of_one_and_no_correlation():
+    known = {str(seed): torch.from_numpy(tiny_pivot(seed)) for seed in range(20)}
+    mean, axes = principal_axes(known, 6)
+    places = (torch.stack([*known.values()]) - mean) @ axes
+    assert axes.dtype == mean.dtype == torch.float32
+    assert (places.T @ places / 20).numpy() == pytest.approx(np.eye(6), abs=1e-4)
+
+
+def test_an_axis_along_which_pivots_hardly_differ_is_not_stretched():
+    """Beyond five times what the first is."""
+    _, axes = principal_axes(around(10 * axis(5), 0.1 * axis(9)), 2)
+    assert axes.norm(dim=0).tolist() == pytest.approx([2**0.5 / 10, 2**0.5 / 10 / mmtalker.LEAST_AXIS])
+
+
+def test_where_pivots_do_not_differ_there_are_no_axes():
+    """Two subjects have one; one has none: what was never seen to vary says nothing."""
+    _, of_two = principal_axes(around(3 * axis(5)), 3)
+    assert of_two[:, 0].any()
+    assert not of_two[:, 1:].any()
+    mean, of_one = principal_axes({"S00": torch.from_numpy(tiny_pivot())}, 3)
+    assert torch.equal(mean, torch.from_numpy(tiny_pivot()))
+    assert of_one.shape == (CONFIG.pivot, 3)
+    assert not of_one.any()
 
 
 # What a batch is.
 
 
 def test_the_same_seed_gives_the_same_batch_and_another_seed_another():
-    one, same, other = (drawn(seed, [heard(), heard(1, 1)]) for seed in (3, 3, 4))
+    one, same, other = (drawn(seed, [heard(), heard(1)]) for seed in (3, 3, 4))
     for name in (field.name for field in fields(Batch) if field.name not in ("anchors", "first", "length")):
         assert torch.equal(getattr(one, name), getattr(same, name)), name
         assert not torch.equal(getattr(one, name), getattr(other, name)), name
@@ -291,11 +377,22 @@ def test_points_lie_where_the_density_is():
     assert batch.anchors.weights.min() >= 0
 
 
-def test_some_sequences_are_spoken_in_nobodys_style():
-    """About one in seven, as style -1, so that the neutral style is trained as well; the others in their clip's."""
-    styles = torch.cat([drawn(seed, [heard(0, 5)]).style for seed in range(40)])
-    assert set(styles.tolist()) == {-1, 5}
-    assert (styles == -1).float().mean() == pytest.approx(0.15, abs=0.06)
+def test_sequences_are_spoken_in_their_clips_style_or_their_subjects():
+    """By halves: the one is told exactly, the other is what a service knows."""
+    clip_or_subject = torch.cat([drawn(seed).pivot for seed in range(40)])
+    own, subjects = ((clip_or_subject == pivot).all(1) for pivot in heard().pivots)
+    assert (own ^ subjects).all()
+    assert own.float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_sequences_style_is_of_the_clip_that_it_is_of():
+    clips = [heard(), heard(1)]
+    features = [{tuple(row) for copy in clip.features for row in copy.tolist()} for clip in clips]
+    for seed in range(5):
+        batch = drawn(seed, clips)
+        for pivot, window, length in zip(batch.pivot, batch.features, batch.length, strict=True):
+            (owner,) = (k for k, rows in enumerate(features) if tuple(window[2 + length // 2].tolist()) in rows)
+            assert (clips[owner].pivots == pivot).all(1).any()
 
 
 def test_all_copies_of_a_clip_are_heard():
@@ -309,12 +406,12 @@ def test_all_copies_of_a_clip_are_heard():
 
 
 def windowed(batch: Batch, features: Tensor, time_s: np.ndarray) -> Batch:
-    """One sequence at given times, lids half closed, in nobody's style."""
+    """One sequence at given times, lids half closed, in somebody's style."""
     window, first, length = _window(features, time_s)
     frames = torch.from_numpy(time_s)[None]
     lids = torch.full(frames.shape, 0.5)
-    style = torch.tensor([-1])
-    return replace(batch, style=style, features=window[None], first=[first], length=[length], time_s=frames, lids=lids)
+    pivot = torch.from_numpy(tiny_pivot())[None]
+    return replace(batch, pivot=pivot, features=window[None], first=[first], length=[length], time_s=frames, lids=lids)
 
 
 @cache
@@ -327,7 +424,7 @@ def streamed() -> tuple[np.ndarray, np.ndarray]:
     waveform = Waveform(random_clip().samples)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("models.mmtalker.streaming.contact_amount", lambda probability: probability)
-        batches = list(stream_motion(tiny_speech(), tiny_motion(), waveform, query, lids, 30.0))
+        batches = list(stream_motion(tiny_speech(), tiny_motion(), waveform, query, lids, 30.0, tiny_style()))
     return np.concatenate([batch.offsets for batch in batches]), np.concatenate([batch.contact for batch in batches])
 
 
@@ -380,21 +477,20 @@ def test_training_sees_what_the_service_does_at_a_clips_end():
 
 
 def test_each_sequence_is_heard_in_its_style():
-    """Whatever the others' are; -1 is the mean of all, and does not train them."""
-    batch, network, same = drawn(), tiny_network(), tiny_network()
-    same.audio.styles.weight.data[:] = network.audio.neutral_style()
+    """Whatever the others' are; whether lips touch is heard alike in all of them."""
+    batch, network = drawn(), tiny_network()
 
-    def listened(network: MMTalker, *styles: int) -> Tensor:
-        instants, _ = hear_batch(network, replace(batch, style=torch.tensor(styles * (SEQUENCES // len(styles)))))
-        return instants.overall.unflatten(0, (SEQUENCES, FRAMES))
+    def listened(*seeds: int) -> tuple[Tensor, Tensor]:
+        pivots = [torch.from_numpy(tiny_pivot(seed)) for seed in seeds * (SEQUENCES // len(seeds))]
+        with torch.no_grad():
+            instants, contact = hear_batch(network, replace(batch, pivot=torch.stack(pivots)))
+        return instants.overall.unflatten(0, (SEQUENCES, FRAMES)), contact
 
-    mixed, nobody, third = listened(network, -1, 2), listened(network, -1), listened(network, 2)
-    assert torch.allclose(mixed[::2], nobody[::2], atol=1e-6)
+    (mixed, contact), (first, same), (third, _) = listened(1, 3), listened(1), listened(3)
+    assert torch.allclose(mixed[::2], first[::2], atol=1e-6)
     assert torch.allclose(mixed[1::2], third[1::2], atol=1e-6)
-    assert torch.allclose(nobody, listened(same, 2), atol=1e-6)
-    assert (nobody - third).abs().amax((1, 2)).min() > 1e-3
-    nobody.sum().backward()
-    assert not network.audio.styles.weight.grad.any()
+    assert (first - third).abs().amax((1, 2)).min() > 1e-3
+    assert torch.allclose(contact, same, atol=1e-6)
 
 
 # What the network is asked for.
@@ -554,8 +650,7 @@ def test_the_sampler_does_not_train_the_rest():
 def test_the_loss_trains_every_part():
     """No parameter is left without a gradient."""
     network = tiny_network()
-    batch = replace(drawn(), style=torch.arange(8) % CONFIG.styles)
-    objective()(network, batch)["total"].backward()
+    objective()(network, drawn())["total"].backward()
     assert {name for name, part in network.named_parameters() if part.grad is None or not part.grad.any()} == set()
 
 
@@ -569,22 +664,33 @@ def test_named_terms_have_no_gradient():
 
 def run(corpus: Corpus, folder: Path, steps: int = 2, **arguments) -> MMTalker:
     arguments = {"encoder": tiny_encoder(), "config": CONFIG} | arguments
-    return train(corpus, tiny_head(), folder=folder, steps=steps, **arguments)
+    return train(corpus, tiny_encoders(), folder=folder, steps=steps, **arguments)
 
 
 def test_a_run_writes_what_a_service_loads(corpus, tmp_path):
-    """The averaged network, which is what it returns too, on this head; as wide as the encoder, a style a subject."""
-    other = replace(CONFIG, features=9, styles=7)
+    """The averaged network, which is what it returns too, on this head; as wide as encoder and pivots are."""
+    other = replace(CONFIG, features=9, pivot=7)
     network = run(corpus, tmp_path, config=other, evaluate=lambda network: {"score": 0.5})
     assert {path.name for path in tmp_path.iterdir()} == {
         *("state.safetensors", "averaged.safetensors", "metrics.jsonl")
     }
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 2, "evaluation": {"score": 0.5}}
     loaded = load_mmtalker(tmp_path / "averaged.safetensors", tiny_head().atlas)
-    assert loaded.config == replace(CONFIG, features=16, styles=2, atlas=tiny_head().atlas.fingerprint)
+    assert loaded.config == replace(CONFIG, features=16, pivot=64, atlas=tiny_head().atlas.fingerprint)
     assert np.array_equal(loaded.surface.moving.numpy(), corpus.rig(tiny_head()).moving)
     assert loaded.state_dict().keys() == network.state_dict().keys()
     assert all(torch.equal(tensor, network.state_dict()[name]) for name, tensor in loaded.state_dict().items())
+
+
+def test_a_run_places_styles_about_the_mean_of_its_subjects(corpus, tmp_path):
+    """Along the axes of those who say enough, S00 and S01, who are one unit from their mean to either side."""
+    audio = run(corpus, tmp_path).audio
+    pivots = clip_pivots(corpus, corpus.rig(tiny_head()), tiny_encoders(), held_out=False)
+    mean, axes = principal_axes({"S00": Tensor(pivots["first"]), "S01": Tensor(pivots["second"])}, CONFIG.pivot_axes)
+    assert audio.pivot_mean.numpy() == pytest.approx(mean.numpy(), abs=1e-6)
+    assert audio.pivot_axes.numpy() == pytest.approx(axes.numpy(), rel=1e-5, abs=1e-5)
+    place = (Tensor(pivots["first"]) - audio.pivot_mean) @ audio.pivot_axes
+    assert place.abs().tolist() == pytest.approx([1, 0, 0], abs=1e-4)
 
 
 def test_the_header_says_what_it_learned_from(corpus, tmp_path):

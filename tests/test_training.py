@@ -13,30 +13,40 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from test_evaluate import PHONES, write_weights
+from test_face import small_rig
 from test_mmtalker_training import write_corpus
 from test_spoken import CLIP, libri, listed
-from tiny import CONFIG, TORCH, tiny_encoder, tiny_head, tiny_network, tiny_speech
+from tiny import CONFIG, TORCH, tiny_encoder, tiny_head, tiny_network, tiny_pivot, tiny_speech
+from tiny_textalker import MOTION, WRINKLE, tiny_autoencoder, tiny_denoiser
 
 from models.checkpoint import (
     Header,
     file_sha256,
+    pin,
     pinned_file,
     read_header,
     read_manifest,
     read_tensors,
     save_checkpoint,
 )
+from models.core import StylePivot
+from models.engine import autoencoders_id
 from models.features import read_compact
 from models.mmtalker.network import SIZES, MMTalkerConfig, load_mmtalker
-from training import evaluate, mmtalker, speech_encoder
-from training.__main__ import ABLATIONS, main
+from models.pivots import save_styles
+from models.textalker import autoencoder as maps
+from models.textalker import denoiser
+from training import autoencoder, evaluate, latents, mmtalker, speech_encoder, styles, textalker
+from training.__main__ import ABLATIONS, TEXTALKER_ABLATIONS, main
 from training.datasets.corpus import Corpus
 from training.lipsync import bootstrap
 
-COMMANDS = ["head", "corpus", "speech-encoder", "mmtalker", "export", "evaluate", "evaluate speech", "evaluate corpus"]
+COMMANDS = ["head", "corpus", "speech-encoder", "mmtalker", "autoencoder", "latents", "textalker", "styles", "wrinkles"]
+COMMANDS += ["export", "evaluate", "evaluate speech", "evaluate corpus"]
 PROGRAM = "import sys; from training.__main__ import main\ntry: main(['mmtalker', '--help'])\nexcept SystemExit: pass\n"
 
 
@@ -50,9 +60,9 @@ def refused(match: str) -> pytest.RaisesExc[SystemExit]:
 
 
 def watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[tuple[Any, ...]]:
-    """The arguments of each call of a function that is not run."""
+    """The arguments of each call of a function that is not run, those that are named at the end."""
     calls: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(module, name, lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(module, name, lambda *arguments, **named: calls.append((*arguments, *named.values())))
     return calls
 
 
@@ -63,7 +73,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
-    return write_weights(tmp_path / "weights")
+    return write_textalker(write_weights(tmp_path / "weights"))
 
 
 @pytest.fixture
@@ -80,6 +90,7 @@ def speech(tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Torch instead of ONNX, and few rounds of the bootstrap."""
     monkeypatch.setattr(evaluate, "open_runtime", lambda device, cache: TORCH)
+    monkeypatch.setattr("models.runtime.open_runtime", lambda device, cache: TORCH)
     monkeypatch.setattr(evaluate, "bootstrap", partial(bootstrap, rounds=3))
 
 
@@ -92,9 +103,32 @@ def write_run(folder: Path, seed: int = 1) -> Path:
     return folder
 
 
-def speech_digest(weights: Path) -> str:
-    """sha256 of the speech encoder, as the manifest pins it."""
-    return str(json.loads((weights / "manifest.json").read_text())["speech"]["sha256"])
+def write_textalker(folder: Path) -> Path:
+    """The tiny TexTalker in a folder of weights, and one style."""
+    networks = {f"textalker-{config.modality}": tiny_autoencoder(config) for config in (MOTION, WRINKLE)}
+    for name, network in {**networks, "textalker": tiny_denoiser()}.items():
+        kind = "textalker-diffusion" if name == "textalker" else "autoencoder"
+        save_checkpoint(folder / f"{name}.safetensors", network.state_dict(), Header(kind, asdict(network.config)))
+        pin(folder, name, folder / f"{name}.safetensors")
+    neutral = StylePivot("neutral", "", "", {}, tiny_pivot(), tiny_pivot()[: WRINKLE.latents])
+    save_styles(folder / "styles.safetensors", [neutral], spaces(folder))
+    pin(folder, "styles", folder / "styles.safetensors")
+    return folder
+
+
+def spaces(weights: Path) -> str:
+    """What names the tiny auto-encoders' latents."""
+    return autoencoders_id({part: digest(weights, part) for part in ("textalker-motion", "textalker-wrinkle")})
+
+
+def digest(weights: Path, name: str) -> str:
+    """sha256 of a checkpoint, as the manifest pins it."""
+    return str(json.loads((weights / "manifest.json").read_text())[name]["sha256"])
+
+
+def read_by(weights: Path) -> dict[str, str]:
+    """What MMTalker's config says of the other networks that it reads."""
+    return {"encoder_sha256": digest(weights, "speech"), "autoencoder_sha256": digest(weights, "textalker-motion")}
 
 
 # What there is.
@@ -110,7 +144,17 @@ def test_every_command_has_help(command, capsys):
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["evaluate"], ["unknown"], ["export"], ["export", "head", "run"], ["mmtalker", "--ablation", "without-lips"]],
+    [
+        [],
+        ["evaluate"],
+        ["unknown"],
+        ["export"],
+        ["export", "head", "run"],
+        ["mmtalker", "--ablation", "without-lips"],
+        ["autoencoder"],
+        ["autoencoder", "sound"],
+        ["textalker", "--ablation", "without-ste"],
+    ],
     ids=" ".join,
 )
 def test_what_is_no_command_is_refused_with_what_there_is(arguments, capsys):
@@ -137,19 +181,19 @@ def test_an_ablation_sets_the_networks_config(ablation, size, corpus, weights, t
     calls = watch(monkeypatch, mmtalker, "train")
     arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path / "run", "--steps", 7)
     run("mmtalker", *arguments, "--size", size, "--ablation", ablation)
-    ((given, head, encoder, folder, steps, config),) = calls
-    assert config == replace(SIZES[size], encoder_sha256=speech_digest(weights), **ABLATIONS[ablation])
+    ((given, encoders, encoder, folder, steps, config),) = calls
+    assert config == replace(SIZES[size], **read_by(weights), **ABLATIONS[ablation])
     switched_off = {name for name in ("ste", "rgcn", "dcam") if not getattr(config, name)}
     assert switched_off == ({ablation.removeprefix("without-")} - {"full"})
     assert (given, folder, steps) == (Corpus(corpus), tmp_path / "run", 7)
-    assert head.atlas.fingerprint == tiny_head().atlas.fingerprint
+    assert encoders.head.atlas.fingerprint == tiny_head().atlas.fingerprint
     assert not encoder.training
 
 
 def test_mmtalker_trains_at_a_whole_by_default(corpus, weights, monkeypatch):
     calls = watch(monkeypatch, mmtalker, "train")
     run("mmtalker", "--corpus", corpus, "--weights", weights)
-    config = MMTalkerConfig(encoder_sha256=speech_digest(weights))
+    config = MMTalkerConfig(**read_by(weights))
     assert calls[0][3:] == (Path("build/mmtalker"), 10000, config)
 
 
@@ -163,7 +207,7 @@ def test_mmtalker_may_hear_with_another_encoder(corpus, weights, monkeypatch):
     ((_, _, encoder, _, _, config),) = calls
     assert asked == ["somebody/hubert"]
     assert encoder is tiny_speech()
-    assert config == MMTalkerConfig(encoder="somebody/hubert")
+    assert config == MMTalkerConfig(encoder="somebody/hubert", **read_by(weights) | {"encoder_sha256": ""})
 
 
 def test_the_recipes_run_from_the_command_line(corpus, weights, tmp_path, monkeypatch):
@@ -172,7 +216,76 @@ def test_the_recipes_run_from_the_command_line(corpus, weights, tmp_path, monkey
     run("mmtalker", "--corpus", corpus, "--weights", weights, "--out", tmp_path / "run", "--steps", 1)
     run("export", "mmtalker", tmp_path / "run", "--weights", weights)
     path, _ = pinned_file(weights, "mmtalker")
-    assert load_mmtalker(path, tiny_head().atlas).config.styles == 2
+    config = load_mmtalker(path, tiny_head().atlas).config
+    assert config == replace(CONFIG, pivot=MOTION.latents, atlas=tiny_head().atlas.fingerprint, **read_by(weights))
+
+
+@pytest.mark.parametrize("size", maps.SIZES)
+@pytest.mark.parametrize("modality", maps.MODALITIES)
+def test_an_autoencoder_is_trained_of_what_is_asked_for(modality, size, corpus, weights, tmp_path, monkeypatch):
+    calls = watch(monkeypatch, autoencoder, "train")
+    arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path, "--steps", 7, "--vgg", tmp_path / "vgg")
+    run("autoencoder", modality, *arguments, "--size", size)
+    ((given, head, folder, steps, config, vgg),) = calls
+    assert (given, folder, steps, vgg) == (Corpus(corpus), tmp_path, 7, tmp_path / "vgg")
+    assert config == maps.SIZES[size][modality]
+    assert head.fingerprint == tiny_head().fingerprint
+    run("autoencoder", modality, "--corpus", corpus, "--weights", weights)
+    assert calls[1][2] == Path(f"build/autoencoder_{modality}")
+    assert calls[1][4:] == (maps.SIZES["compact"][modality], None)
+
+
+def test_the_corpus_is_encoded_by_the_weights_autoencoders(corpus, weights, tmp_path, monkeypatch):
+    calls = watch(monkeypatch, latents, "encode_corpus")
+    run("latents", "--corpus", corpus, "--weights", weights, "--minutes", 3, "--out", tmp_path / "latents")
+    ((given, rig, encoders, *rest),) = calls
+    assert (given, *rest) == (Corpus(corpus), 3.0, tmp_path / "latents", spaces(weights))
+    assert rig.head is encoders.head
+    assert encoders.maps.size == MOTION.size
+
+
+@pytest.mark.parametrize("size", denoiser.SIZES)
+@pytest.mark.parametrize("ablation", TEXTALKER_ABLATIONS)
+def test_an_ablation_sets_the_diffusions_config(ablation, size, corpus, weights, tmp_path, monkeypatch):
+    """One modality alone, or latents that have no pivot taken off."""
+    (tmp_path / "latents.json").write_text("{}")
+    calls = watch(monkeypatch, textalker, "train")
+    arguments = ("--corpus", corpus, "--weights", weights, "--latents", tmp_path, "--out", tmp_path, "--steps", 7)
+    run("textalker", *arguments, "--size", size, "--ablation", ablation)
+    ((given, head, own, encoder, folder, steps, config, pivoted),) = calls
+    assert (given, own, folder, steps) == (Corpus(corpus), latents.Latents(tmp_path), tmp_path, 7)
+    modalities = {"without-wrinkles": "motion", "without-motion": "wrinkle"}.get(ablation, "both")
+    assert config == replace(denoiser.SIZES[size], encoder_sha256=digest(weights, "speech"), modalities=modalities)
+    assert pivoted == (ablation != "without-pivot")
+    assert head.fingerprint == tiny_head().fingerprint
+    assert not encoder.training
+
+
+def test_styles_are_made_and_written_into_the_weights(corpus, weights, monkeypatch, capsys):
+    made, written = (watch(monkeypatch, styles, name) for name in ("make_styles", "write_styles"))
+    run("styles", "--corpus", corpus, "--weights", weights)
+    ((given, rig, encoders),) = made
+    assert given == Corpus(corpus)
+    assert rig.head is encoders.head
+    assert written == [(weights, None, spaces(weights))]
+    assert capsys.readouterr().out.startswith("wrote ")
+
+
+def test_a_contact_sheet_is_drawn_of_a_skin_of_that_age(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("anny")
+    from training import head
+    from training.corpus import contact_sheet
+    from training.corpus.wrinkles import draw_wrinkle_style
+
+    monkeypatch.setattr(head, "canonical_rig", small_rig)
+    calls = watch(monkeypatch, contact_sheet, "contact_sheet")
+    run("wrinkles", "--age", 0.6, "--seed", 3, "--out", tmp_path / "sheets" / "one.png")
+    ((own, rig, style, path),) = calls
+    assert (own, rig) == (tiny_head(), small_rig())
+    assert style == draw_wrinkle_style(np.random.default_rng(3), 0.6)
+    assert path == tmp_path / "sheets" / "one.png"
+    assert path.parent.is_dir()
+    assert capsys.readouterr().out == f"wrote {path}\n"
 
 
 @pytest.mark.parametrize("dev", [True, False])
@@ -256,6 +369,18 @@ def test_a_speech_encoder_is_exported_into_a_new_folder(tmp_path):
     loaded = read_compact(pinned_file(tmp_path / "new", "speech")[0])
     assert loaded.config == encoder.config
     assert all(torch.equal(own, encoder.state_dict()[name].half().float()) for name, own in loaded.state_dict().items())
+
+
+def test_an_autoencoder_is_exported_without_its_critic(weights, tmp_path):
+    """Which has no further use."""
+    trainee = autoencoder.Trainee(replace(MOTION, atlas=tiny_head().atlas.fingerprint))
+    header = Header("autoencoder", asdict(trainee.autoencoder.config))
+    save_checkpoint(tmp_path / "run" / "averaged.safetensors", trainee.state_dict(), header)
+    run("export", "textalker-motion", tmp_path / "run", "--weights", weights)
+    path, _ = pinned_file(weights, "textalker-motion")
+    loaded = maps.load_autoencoder(path, "motion", tiny_head().atlas.fingerprint)
+    assert read_tensors(path).keys() == trainee.autoencoder.state_dict().keys()
+    assert torch.equal(loaded.codebook.entries, trainee.autoencoder.codebook.entries.half().float())
 
 
 def test_a_run_of_something_else_is_not_exported(weights, tmp_path):
@@ -350,9 +475,12 @@ def test_a_refusal_is_a_message_and_no_traceback(tmp_path):
     [
         "mmtalker --out {out} --weights {weights} --corpus",
         "speech-encoder --out {out} --corpus",
+        "autoencoder motion --out {out} --weights {weights} --corpus",
+        "latents --out {out} --weights {weights} --corpus",
+        "textalker --out {out} --weights {weights} --corpus",
         "evaluate corpus --weights {weights}",
     ],
-    ids=["mmtalker", "speech-encoder", "evaluate corpus"],
+    ids=["mmtalker", "speech-encoder", "autoencoder", "latents", "textalker", "evaluate corpus"],
 )
 def test_a_folder_without_a_corpus_is_refused_before_anything_is_written(command, weights, tmp_path):
     out = tmp_path / "out"
@@ -365,10 +493,12 @@ def test_a_folder_without_a_corpus_is_refused_before_anything_is_written(command
     "command",
     [
         "mmtalker --corpus {corpus} --out {out}",
+        "autoencoder motion --corpus {corpus} --out {out}",
+        "latents --corpus {corpus} --out {out}",
         "evaluate corpus {corpus} --out {out}",
         "evaluate speech {speech} --out {out}",
     ],
-    ids=["mmtalker", "evaluate corpus", "evaluate speech"],
+    ids=["mmtalker", "autoencoder", "latents", "evaluate corpus", "evaluate speech"],
 )
 def test_a_folder_without_weights_is_refused_before_anything_is_written(command, corpus, speech, tmp_path):
     out = tmp_path / "out"
@@ -377,11 +507,20 @@ def test_a_folder_without_weights_is_refused_before_anything_is_written(command,
     assert not out.exists()
 
 
-def test_weights_without_a_speech_encoder_are_refused_by_its_name(corpus, weights, tmp_path):
+@pytest.mark.parametrize("missing", ["head", "speech", "textalker-motion", "textalker-wrinkle"])
+def test_weights_without_what_mmtalker_reads_are_refused_by_its_name(missing, corpus, weights, tmp_path):
     manifest = json.loads((weights / "manifest.json").read_text())
-    (weights / "manifest.json").write_text(json.dumps({"head": manifest["head"]}))
-    with refused("has no 'speech'"):
+    (weights / "manifest.json").write_text(json.dumps({name: manifest[name] for name in manifest if name != missing}))
+    with refused(f"has no '{missing}'"):
         run("mmtalker", "--corpus", corpus, "--weights", weights, "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_without_latents_is_refused_before_anything_is_written(corpus, weights, tmp_path):
+    arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path / "out")
+    with refused("no latents in .*; make them: python -m training latents"):
+        run("textalker", *arguments, "--latents", tmp_path / "nowhere")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_without_speech_is_refused(weights, tmp_path):
@@ -396,7 +535,16 @@ def test_a_run_that_is_not_there_is_refused_and_nothing_exported(weights, tmp_pa
     assert {path: path.read_bytes() for path in weights.iterdir()} == before
 
 
-@pytest.mark.parametrize("option", ["evaluate corpus x --clips", "mmtalker --steps", "speech-encoder --steps"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "evaluate corpus x --clips",
+        "mmtalker --steps",
+        "speech-encoder --steps",
+        "autoencoder motion --steps",
+        "textalker --steps",
+    ],
+)
 def test_less_than_one_is_refused(option, capsys):
     with pytest.raises(SystemExit) as end:
         run(*option.split(), 0)

@@ -21,7 +21,7 @@ from models.runtime import Runtime
 from models.template import Head, load_head
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
-CONFIG = MMTalkerConfig(features=16, width=8, channels=2, degrees=3, decoder=8, styles=3, style_width=2)
+CONFIG = MMTalkerConfig(features=16, width=8, channels=2, degrees=3, decoder=8, pivot=64, pivot_axes=3, style_width=2)
 SPEECH = CompactConfig(width=16, layers=1, heads=2, feed_forward=16, past=4, future=1, kernel=3)
 
 
@@ -131,10 +131,30 @@ def tiny_moving() -> np.ndarray:
 
 
 def enliven(network: MMTalker, factor: float) -> MMTalker:
-    """The network, its decoder's weights times `factor`: untrained, it hardly tells one place from another."""
+    """The network, its decoder's weights times `factor`, and with a place for pivots: untrained, it hardly tells one
+    place on the surface from another, and no style at all.
+    """
     for layer in network.surface.decoder:
         layer.weight.data *= factor
+    random = torch.Generator().manual_seed(0)
+    network.audio.pivot_mean.normal_(generator=random)
+    network.audio.pivot_axes.normal_(0, network.config.pivot**-0.5, generator=random)
     return network.eval()
+
+
+def tiny_pivot(seed: int = 0) -> np.ndarray:
+    """Somebody's motion pivot (P,), for the tiny network."""
+    return np.random.default_rng(seed).standard_normal(CONFIG.pivot).astype(np.float32)
+
+
+def nobody(config: MMTalkerConfig = CONFIG) -> Tensor:
+    """The embedding (1, S) of the mean pivot."""
+    return torch.zeros(1, config.style_width)
+
+
+def tiny_style(seed: int = 0) -> Tensor:
+    """The tiny network's embedding (1, S) of `tiny_pivot`."""
+    return tiny_motion().style_of(tiny_pivot(seed))
 
 
 def tiny_network(config: MMTalkerConfig = CONFIG, seed: int = 0) -> MMTalker:

@@ -14,14 +14,28 @@ from models.errors import CheckpointError, MalformedInput, TalkerError
 if TYPE_CHECKING:
     from models.compact_encoder import CompactEncoder
     from models.features import SpeechEncoder
+    from models.textalker.encoding import MapEncoders
 
 WEIGHTS, CACHE = Path("weights"), Path("build/cache")
-KINDS = {"speech": "compact-encoder", "mmtalker": "mmtalker"}
+KINDS = {
+    "speech": "compact-encoder",
+    "mmtalker": "mmtalker",
+    "textalker-motion": "autoencoder",
+    "textalker-wrinkle": "autoencoder",
+    "textalker": "textalker-diffusion",
+}
+"""What can be exported, by its name in a folder of weights, and the kind of checkpoint that it is."""
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "full": {},
     "without-ste": {"ste": False},
     "without-rgcn": {"rgcn": False},
     "without-dcam": {"dcam": False},
+}
+TEXTALKER_ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "full": {},
+    "without-wrinkles": {"modalities": "motion"},
+    "without-motion": {"modalities": "wrinkle"},
+    "without-pivot": {},
 }
 
 
@@ -70,6 +84,45 @@ def _parser() -> argparse.ArgumentParser:
     mmtalker.add_argument("--ablation", choices=tuple(ABLATIONS), default="full")
     mmtalker.set_defaults(run=_mmtalker)
 
+    autoencoder = commands.add_parser("autoencoder", help="train a quantised auto-encoder of TexTalker's maps")
+    autoencoder.add_argument("modality", choices=("motion", "wrinkle", "joint"))
+    autoencoder.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    autoencoder.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head")
+    autoencoder.add_argument("--out", type=Path, help="build/autoencoder_MODALITY unless said")
+    autoencoder.add_argument("--steps", type=_whole, default=2400)
+    autoencoder.add_argument("--size", choices=("compact", "paper"), default="compact")
+    autoencoder.add_argument("--vgg", type=Path, help="torchvision's VGG-19 weights, for the perceptual loss")
+    autoencoder.set_defaults(run=_autoencoder)
+
+    latents = commands.add_parser("latents", help="encode the corpus for TexTalker's diffusion")
+    latents.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    latents.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head and the auto-encoders")
+    latents.add_argument("--minutes", type=float, default=60.0)
+    latents.add_argument("--out", type=Path, default=Path("build/latents"))
+    latents.set_defaults(run=_latents)
+
+    textalker = commands.add_parser("textalker", help="train TexTalker's latent diffusion")
+    textalker.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    textalker.add_argument("--latents", type=Path, default=Path("build/latents"))
+    textalker.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the speech encoder")
+    textalker.add_argument("--encoder", default="compact", help="as for mmtalker")
+    textalker.add_argument("--out", type=Path, default=Path("build/textalker"))
+    textalker.add_argument("--steps", type=_whole, default=4000)
+    textalker.add_argument("--size", choices=("compact", "paper"), default="compact")
+    textalker.add_argument("--ablation", choices=tuple(TEXTALKER_ABLATIONS), default="full")
+    textalker.set_defaults(run=_textalker)
+
+    styles = commands.add_parser("styles", help="make the shipped styles")
+    styles.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    styles.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head and the auto-encoders")
+    styles.set_defaults(run=_styles)
+
+    wrinkles = commands.add_parser("wrinkles", help="draw the contact sheet of a wrinkle style")
+    wrinkles.add_argument("--age", type=float, default=0.85, help="0.5 is 25 years, 1 is 90")
+    wrinkles.add_argument("--seed", type=int, default=0)
+    wrinkles.add_argument("--out", type=Path, default=Path("build/wrinkles.png"))
+    wrinkles.set_defaults(run=_wrinkles)
+
     export = commands.add_parser("export", help="store a trained checkpoint as float16 in a folder of weights, pinned")
     export.add_argument("name", choices=tuple(KINDS))
     export.add_argument("run_folder", type=Path)
@@ -86,6 +139,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     speech = evaluate.add_parser("speech", help="lip-sync on recorded speech")
     speech.add_argument("folder", type=Path)
     speech.add_argument("--weights", type=Path, default=WEIGHTS)
+    speech.add_argument("--engine", choices=("mmtalker", "textalker"), default="mmtalker")
     speech.add_argument("--noise-db", type=float, help="add noise at this signal-to-noise ratio")
     speech.add_argument(
         "--labels",
@@ -104,6 +158,19 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     corpus.add_argument("--clips", type=_whole, default=40)
     corpus.add_argument("--out", type=Path, help="write the report here as JSON")
     corpus.set_defaults(run=_evaluate_corpus)
+
+    textures = evaluate.add_parser("textures", help="TexTalker's textures and motion on the corpus")
+    textures.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    textures.add_argument("--latents", type=Path, default=Path("build/latents"))
+    textures.add_argument("--weights", type=Path, default=WEIGHTS)
+    textures.add_argument("--runs", type=Path, help="a folder of training runs named full, without-wrinkles, …")
+    textures.add_argument("--sequences", type=_whole, default=28, help="of test A")
+    textures.add_argument("--each", type=_whole, default=5, help="sequences of each held-out subject, test B")
+    textures.add_argument("--seeds", type=_whole, default=4)
+    textures.add_argument("--sampler", help="ancestral, ddim or dpm_solver_2m; by default the service's")
+    textures.add_argument("--sampler-steps", type=_whole, help="by default the service's")
+    textures.add_argument("--out", type=Path, help="write the report here as JSON")
+    textures.set_defaults(run=_evaluate_textures)
 
 
 def _whole(text: str) -> int:
@@ -137,22 +204,106 @@ def _speech_encoder(options: argparse.Namespace) -> None:
 
 def _mmtalker(options: argparse.Namespace) -> None:
     from models.checkpoint import pinned_file
-    from models.features import load_transformer, read_compact
     from models.mmtalker.network import SIZES
-    from models.runtime import open_runtime
-    from models.template import load_head
     from training.datasets.corpus import Corpus
     from training.mmtalker import train
 
-    head = load_head(pinned_file(options.weights, "head")[0])
+    encoders, _ = _map_encoders(options.weights)
+    encoder, heard = _speech_encoder_of(options)
+    heard["autoencoder_sha256"] = pinned_file(options.weights, "textalker-motion")[1]
+    config = replace(SIZES[options.size], **heard, **ABLATIONS[options.ablation])
+    train(Corpus(options.corpus), encoders, encoder, options.out, options.steps, config)
+
+
+def _speech_encoder_of(options: argparse.Namespace) -> "tuple[CompactEncoder | SpeechEncoder, dict[str, Any]]":
+    """The encoder that is asked for, and what a network that hears it says of it."""
+    from models.checkpoint import pinned_file
+    from models.features import load_transformer, read_compact
+    from models.runtime import open_runtime
+
     if options.encoder == "compact":
         path, digest = pinned_file(options.weights, "speech")
-        encoder: CompactEncoder | SpeechEncoder = read_compact(path).eval()
-    else:
-        encoder, digest = load_transformer(options.encoder, open_runtime("auto", CACHE)), ""
-    heard = {"encoder": options.encoder, "encoder_sha256": digest}
-    config = replace(SIZES[options.size], **heard, **ABLATIONS[options.ablation])
-    train(Corpus(options.corpus), head, encoder, options.out, options.steps, config)
+        return read_compact(path).eval(), {"encoder": "compact", "encoder_sha256": digest}
+    encoder = load_transformer(options.encoder, open_runtime("auto", CACHE))
+    return encoder, {"encoder": options.encoder, "encoder_sha256": ""}
+
+
+def _autoencoder(options: argparse.Namespace) -> None:
+    from models.checkpoint import pinned_file
+    from models.template import load_head
+    from models.textalker.autoencoder import SIZES
+    from training.autoencoder import train
+    from training.datasets.corpus import Corpus
+    from training.styles import shipped_skins
+
+    head = load_head(pinned_file(options.weights, "head")[0])
+    folder, config = options.out or Path(f"build/autoencoder_{options.modality}"), SIZES[options.size][options.modality]
+    train(Corpus(options.corpus), head, folder, options.steps, config, options.vgg, shipped_skins())
+
+
+def _latents(options: argparse.Namespace) -> None:
+    from training.datasets.corpus import Corpus
+    from training.latents import encode_corpus
+
+    corpus, (encoders, autoencoders) = Corpus(options.corpus), _map_encoders(options.weights)
+    rig = corpus.rig(encoders.head)
+    encode_corpus(corpus, rig, encoders, options.minutes, options.out, autoencoders)
+
+
+def _map_encoders(folder: Path) -> "tuple[MapEncoders, str]":
+    """The encoders of a folder of weights, and the name of the spaces that they make."""
+    from models.checkpoint import pinned_file
+    from models.engine import autoencoders_id
+    from models.runtime import open_runtime
+    from models.template import load_head
+    from models.textalker.autoencoder import load_autoencoder
+    from models.textalker.encoding import MapEncoders
+
+    files = {name: pinned_file(folder, name) for name in ("head", "textalker-motion", "textalker-wrinkle")}
+    head = load_head(files["head"][0])
+    motion, wrinkle = (
+        load_autoencoder(files[f"textalker-{part}"][0], part, head.atlas.fingerprint) for part in ("motion", "wrinkle")
+    )
+    encoders = MapEncoders(head, motion, wrinkle, open_runtime("auto", CACHE))
+    return encoders, autoencoders_id({name: digest for name, (_, digest) in files.items()})
+
+
+def _textalker(options: argparse.Namespace) -> None:
+    from models.checkpoint import pinned_file
+    from models.template import load_head
+    from models.textalker.denoiser import SIZES
+    from training.datasets.corpus import Corpus
+    from training.latents import Latents
+    from training.textalker import train
+
+    corpus, latents = Corpus(options.corpus), Latents(options.latents)
+    head = load_head(pinned_file(options.weights, "head")[0])
+    encoder, heard = _speech_encoder_of(options)
+    config = replace(SIZES[options.size], **heard, **TEXTALKER_ABLATIONS[options.ablation])
+    pivoted = options.ablation != "without-pivot"
+    train(corpus, head, latents, encoder, options.out, options.steps, config, pivoted=pivoted)
+
+
+def _styles(options: argparse.Namespace) -> None:
+    from training.datasets.corpus import Corpus
+    from training.styles import make_styles, write_styles
+
+    corpus, (encoders, autoencoders) = Corpus(options.corpus), _map_encoders(options.weights)
+    pivots = make_styles(corpus, corpus.rig(encoders.head), encoders)
+    print(f"wrote {write_styles(options.weights, pivots, autoencoders)}")
+
+
+def _wrinkles(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    from training.corpus.contact_sheet import contact_sheet
+    from training.corpus.wrinkles import draw_wrinkle_style
+    from training.head import canonical_rig
+
+    rig = canonical_rig()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(rig.head, rig, draw_wrinkle_style(np.random.default_rng(options.seed), options.age), options.out)
+    print(f"wrote {options.out}")
 
 
 def _export(options: argparse.Namespace) -> None:
@@ -163,7 +314,11 @@ def _export(options: argparse.Namespace) -> None:
     if (kind := read_header(source).kind) != KINDS[options.name]:
         raise CheckpointError(f"{source} is a {kind}; wanted a {KINDS[options.name]}: give its run folder")
     header = replace(read_header(source), metrics=last_metrics(options.run_folder), commit=_commit())
-    save_checkpoint(target, read_tensors(source), header, half=True)
+    tensors = read_tensors(source)
+    if header.kind == "autoencoder":  # its critic stays behind
+        prefix = "autoencoder."
+        tensors = {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
+    save_checkpoint(target, tensors, header, half=True)
     print(f"wrote {target}, sha256 {pin(options.weights, options.name, target)}")
 
 
@@ -187,7 +342,8 @@ def _evaluate_speech(options: argparse.Namespace) -> None:
             raise MalformedInput(f"no clip of {options.folder} has a transcript; wanted some, or --labels listed")
     elif options.labels == "recognised":
         clips = [replace(clip, phones=None, transcript=None, transcribed=False) for clip in clips]
-    _print(speech_report(open_talker(options.weights, CACHE), clips, options.noise_db), options.out)
+    talker = open_talker(options.weights, CACHE, options.engine)
+    _print(speech_report(talker, clips, options.noise_db), options.out)
 
 
 def _evaluate_corpus(options: argparse.Namespace) -> None:
@@ -201,8 +357,27 @@ def _evaluate_corpus(options: argparse.Namespace) -> None:
         raise MalformedInput(f"no held-out subject of {options.corpus} says anything; build a larger corpus")
     runs = [options.runs / name for name in ABLATIONS] if options.runs else []
     talkers = {"shipped": open_talker(options.weights, CACHE)}
-    talkers |= {run.name: open_talker(options.weights, CACHE, run / "averaged.safetensors") for run in runs}
+    talkers |= {run.name: open_talker(options.weights, CACHE, "mmtalker", run / "averaged.safetensors") for run in runs}
     _print(corpus_report(talkers, corpus, clips), options.out)
+
+
+def _evaluate_textures(options: argparse.Namespace) -> None:
+    from models.engine import Sampling
+    from training.appearance import appearance_report
+    from training.datasets.corpus import Corpus
+    from training.evaluate import open_talker
+    from training.latents import Latents
+
+    asked = {"name": options.sampler, "steps": options.sampler_steps}
+    sampling = Sampling(**{key: value for key, value in asked.items() if value is not None})
+    runs = [options.runs / name for name in TEXTALKER_ABLATIONS] if options.runs else []
+    talkers = {"shipped": open_talker(options.weights, CACHE, "textalker", sampling=sampling)}
+    for run in runs:
+        path = run / "averaged.safetensors"
+        talkers[run.name] = open_talker(options.weights, CACHE, "textalker", path, sampling=sampling)
+    corpus, latents = Corpus(options.corpus), Latents(options.latents)
+    report = appearance_report(talkers, corpus, latents, options.sequences, options.each, options.seeds)
+    _print(report | {"sampler": vars(sampling)}, options.out)
 
 
 def _print(report: Mapping[str, object], path: Path | None) -> None:

@@ -4,8 +4,8 @@ python -m training evaluate speech FOLDER      lip-sync on recorded speech, besi
 python -m training evaluate corpus CORPUS      LVE, EVE and FDD on the corpus' held-out subjects
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,16 @@ import numpy as np
 from jaxtyping import Float32
 from tqdm import tqdm
 
+from models.atlas import Anchors
+from models.checkpoint import pinned_file
 from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
-from models.engine import Networks, open_networks
+from models.engine import DEFAULT_SAMPLING, Networks, Sampling, open_networks
 from models.mmtalker.blinks import BlinkTrack
-from models.mmtalker.streaming import Lids, stream_motion
+from models.mmtalker.streaming import Lids, MotionBatch, stream_motion
+from models.pivots import StyleBook, load_styles
 from models.runtime import open_runtime
 from models.template import Head, template_of_identity
+from models.textalker.streaming import Pivots
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig, middle_gap_mm
 from training.datasets.corpus import Corpus, CorpusClip, tracks_at
@@ -31,14 +35,48 @@ FPS, TRUTH_FPS = 50.0, 30.0
 """Frames a second at which lips are judged, and at which surfaces are compared."""
 
 
-def open_talker(weights: Path, cache: Path, checkpoint: Path | None = None) -> Networks:
-    """The networks of a weights folder, with another MMTalker checkpoint if one is given."""
-    return open_networks(weights, open_runtime("auto", cache), checkpoint)
+@dataclass(frozen=True, eq=False)
+class Talker:
+    """One engine in one style: what is judged."""
+
+    networks: Networks
+    engine: str
+    pivots: Pivots
+    seed: int = 0
+
+    @property
+    def head(self) -> Head:
+        """The canonical head."""
+        return self.networks.head
+
+    def speak(self, waveform: Waveform, anchors: Anchors, lids: Lids, fps: float) -> Iterator[MotionBatch]:
+        """Displacements at anchors and at the rim of the lips, not yet sealed."""
+        networks, rim = self.networks, self.head.rim_anchors
+        if self.engine == "mmtalker":
+            query, style = networks.motion.query(anchors, rim), networks.motion.style_of(self.pivots.motion)
+            return stream_motion(networks.encoder, networks.motion, waveform, query, lids, fps, style)
+        maps = networks.textalker.query(anchors, rim)
+        return networks.textalker.stream(networks.encoder, waveform, maps, lids, self.pivots, fps, self.seed)
 
 
-def speech_report(talker: Networks, clips: Sequence[SpokenClip], noise_db: float | None = None) -> dict[str, Any]:
+def open_talker(
+    weights: Path,
+    cache: Path,
+    engine: str = "mmtalker",
+    checkpoint: Path | None = None,
+    style: str = "neutral",
+    sampling: Sampling = DEFAULT_SAMPLING,
+) -> Talker:
+    """An engine of a weights folder in a shipped motion style, with another checkpoint of its own if one is given."""
+    replaced = {} if checkpoint is None else {engine: checkpoint}
+    networks = open_networks(weights, open_runtime("auto", cache), sampling, replaced)
+    book = StyleBook(load_styles(pinned_file(weights, "styles")[0], networks.autoencoders))
+    return Talker(networks, engine, Pivots(book.mix(style, "motion"), None))
+
+
+def speech_report(talker: Talker, clips: Sequence[SpokenClip], noise_db: float | None = None) -> dict[str, Any]:
     """Lip-sync of the engine, of the oracle and of a loudness-driven jaw, with bootstrap intervals of the engine's."""
-    tracks: dict[str, list[LipTrack]] = {"mmtalker": [], "oracle": [], "loudness": []}
+    tracks: dict[str, list[LipTrack]] = {talker.engine: [], "oracle": [], "loudness": []}
     for clip in tqdm(clips, desc="speech", dynamic_ncols=True):
         waveform = clip.waveform()
         phones, _ = clip.aligned(waveform)
@@ -46,25 +84,24 @@ def speech_report(talker: Networks, clips: Sequence[SpokenClip], noise_db: float
         count = int(waveform.duration_s * RATE_HZ)
         heard = waveform if noise_db is None else add_noise(waveform, noise_db)
         opening, rounding = lips_of(talker, heard, count)
-        tracks["mmtalker"].append(LipTrack.from_mm(clip.speaker, opening, rounding, phones))
+        tracks[talker.engine].append(LipTrack.from_mm(clip.speaker, opening, rounding, phones))
         tracks["oracle"].append(oracle_track(clip.speaker, phones, count))
         loud = loudness_track(clip.speaker, heard.samples, phones, heard.rate_hz)
         tracks["loudness"].append(LipTrack(loud.speaker, loud.opening[:count], loud.rounding[:count], phones))
     report: dict[str, Any] = {name: asdict(score(own)) for name, own in tracks.items()}
-    report["mmtalker"]["intervals"] = bootstrap(tracks["mmtalker"])
+    report[talker.engine]["intervals"] = bootstrap(tracks[talker.engine])
     return report | {"clips": len(clips), "speakers": len({clip.speaker for clip in clips}), "noise_db": noise_db}
 
 
 def lips_of(
-    talker: Networks, waveform: Waveform, count: int
+    talker: Talker, waveform: Waveform, count: int
 ) -> tuple[Float32[np.ndarray, " samples"], Float32[np.ndarray, " samples"]]:
     """Inner opening in mm, 0 at contact, and rounding (minus the rim's width in mm), at 100 Hz, of the skin as
     produced.
     """
     head, rim = talker.head, talker.head.rim_anchors
     seal = head.seal.at(head.atlas.weights_matrix(rim))
-    query = talker.motion.query(rim, rim)
-    batches = stream_motion(talker.encoder, talker.motion, waveform, query, BlinkTrack(0), FPS)
+    batches = talker.speak(waveform, rim, BlinkTrack(0), FPS)
     offsets = np.concatenate([seal.close(batch.offsets, batch.rim_offsets, batch.contact) for batch in batches])
     opening = np.maximum(middle_gap_mm(head, offsets), 0)
     places = head.atlas.vertices[head.rim] + offsets
@@ -85,7 +122,7 @@ class TrueLids:
         return np.interp(time_s * RATE_HZ, np.arange(len(self._blinks)), self._blinks).astype(np.float32)
 
 
-def corpus_report(talkers: Mapping[str, Networks], corpus: Corpus, clips: Sequence[CorpusClip]) -> dict[str, Any]:
+def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence[CorpusClip]) -> dict[str, Any]:
     """LVE, EVE and FDD on held-out subjects of each network, of a static face and of the training set's mean motion.
 
     Networks speak in the neutral style, on the subject's head, and are given the corpus' blinks, which sound does not
@@ -114,11 +151,10 @@ def corpus_report(talkers: Mapping[str, Networks], corpus: Corpus, clips: Sequen
     }
 
 
-def offsets_of(talker: Networks, clip: CorpusClip, lids: Lids) -> Float32[np.ndarray, "frames vertices 3"]:
+def offsets_of(talker: Talker, clip: CorpusClip, lids: Lids) -> Float32[np.ndarray, "frames vertices 3"]:
     """Canonical offsets at 30 fps, lips sealed."""
     head = talker.head
-    query = talker.motion.query(head.atlas.vertex_anchors, head.rim_anchors)
-    batches = stream_motion(talker.encoder, talker.motion, Waveform(clip.samples), query, lids, TRUTH_FPS)
+    batches = talker.speak(Waveform(clip.samples), head.atlas.vertex_anchors, lids, TRUTH_FPS)
     return np.concatenate([head.seal.close(batch.offsets, batch.rim_offsets, batch.contact) for batch in batches])
 
 

@@ -15,7 +15,7 @@ Motion = Float[np.ndarray, "frames vertices 3"]
 
 @dataclass(frozen=True)
 class VertexErrors:
-    """lve, eve: mean over frames of the largest error at lips / eyes, in mm, and of its square, in mm².
+    """lve, eve, mve: mean over frames of the largest error at lips / eyes / anywhere, in mm, and of its square, in mm².
 
     fdd: mean over the upper face of the difference of temporal standard deviations (truth less prediction), in mm;
     fdd_abs of its absolute value.
@@ -25,16 +25,20 @@ class VertexErrors:
     lve_mm2: float
     eve_mm: float
     eve_mm2: float
+    mve_mm: float
+    mve_mm2: float
     fdd_mm: float
     fdd_abs_mm: float
 
 
 def vertex_errors(predicted: Motion, truth: Motion, regions: Mapping[str, Int[np.ndarray, " members"]]) -> VertexErrors:
-    """Errors of one sequence; positions or offsets in metres; regions lips, eyes and upper_face index the vertices."""
-    largest = {}
-    for name in ("lips", "eyes"):
-        difference = 1e3 * (predicted[:, regions[name]] - truth[:, regions[name]])
-        largest[name] = np.linalg.norm(difference, axis=-1).max(1)
+    """Errors of one sequence; positions or offsets in metres; regions lips, eyes and upper_face index the vertices.
+
+    "Anywhere" is the region `face`, if it is given, or else every vertex.
+    """
+    error = 1e3 * np.linalg.norm(predicted - truth, axis=-1)
+    largest = {name: error[:, regions[name]].max(1) for name in ("lips", "eyes")}
+    largest["face"] = error[:, regions.get("face", slice(None))].max(1)
     upper = regions["upper_face"]
     deviation = _dynamics(truth[:, upper]) - _dynamics(predicted[:, upper])
     return VertexErrors(
@@ -42,6 +46,8 @@ def vertex_errors(predicted: Motion, truth: Motion, regions: Mapping[str, Int[np
         lve_mm2=float((largest["lips"] ** 2).mean()),
         eve_mm=float(largest["eyes"].mean()),
         eve_mm2=float((largest["eyes"] ** 2).mean()),
+        mve_mm=float(largest["face"].mean()),
+        mve_mm2=float((largest["face"] ** 2).mean()),
         fdd_mm=float(deviation.mean()),
         fdd_abs_mm=float(np.abs(deviation).mean()),
     )

@@ -5,8 +5,9 @@
 The paper's loss (Eq. 7 to 10) in millimetres, at points that the learned sampler draws; beside it what makes lips
 close: frames of labial contact weigh more, the distance between the lips is a term of its own, and a contact head
 learns when they touch. Blinks, which sound does not tell, are an input: some are drawn anew, and the rims of the lids
-weigh as the lips' do. The speech encoder is frozen: the compact one, or a wav2vec 2.0 or HuBERT (`--encoder FOLDER`);
-its features are computed once, of clean and of noisy sound.
+weigh as the lips' do. A style is a motion pivot, a clip's own or its subject's, as TexTalker's auto-encoder makes them
+(`training/autoencoder.py` comes first). The speech encoder is frozen: the compact one, or a wav2vec 2.0 or HuBERT
+(`--encoder FOLDER`); its features are computed once, of clean and of noisy sound.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -45,6 +46,8 @@ from models.mmtalker.network import (
 from models.mmtalker.sampling import initial_log_density
 from models.mmtalker.streaming import instants_at, interpolate
 from models.template import Head
+from models.textalker.encoding import MapEncoders
+from training.autoencoder import MapMaker
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import ACTIONS, FaceRig
 from training.datasets.corpus import Corpus, CorpusClip, tracks_at
@@ -67,14 +70,20 @@ RIM_WEIGHT, LIP_DISTANCE_WEIGHT, LID_DISTANCE_WEIGHT, CONTACT_WEIGHT = 0.1, 1.0,
 SAMPLER_WEIGHT, SAMPLER_SPREAD = 0.05, 1.0
 BLINKING = 0.4
 """Share of the sequences in which a blink is drawn, beside the clip's own."""
+PIVOT_RATE_HZ = 2
+LEAST_AXIS = 0.2
+"""An axis along which pivots hardly differ is not stretched beyond this share of the first."""
 LIDS = [ACTIONS.index(f"eyeBlink{side}") for side in ("Left", "Right")]
 
 
 @dataclass(frozen=True, eq=False)
 class HeardClip:
-    """A clip as MMTalker learns it: features of clean and of noisy sound, and the face at 100 Hz."""
+    """A clip as MMTalker learns it: motion pivots of the clip and of its subject, features of clean and of noisy sound,
+    and the face at 100 Hz.
+    """
 
-    style: int
+    subject: str
+    pivots: Float[Tensor, "2 pivot"]
     features: tuple[Float[Tensor, "features width"], ...]
     weights: Float32[np.ndarray, "samples actions"]
     contact: Float32[np.ndarray, " samples"]
@@ -95,7 +104,7 @@ class Window(NamedTuple):
 class Batch:
     """Sequences of one step, and the points at which they are compared. Offsets are true ones, in metres."""
 
-    style: Tensor
+    pivot: Float[Tensor, "sequences pivot"]
     features: Float[Tensor, "sequences padded features"]
     first: list[int]
     length: list[int]
@@ -131,11 +140,10 @@ def rims_of(head: Head) -> Rims:
 
 
 def hear_clip(
-    clip: CorpusClip, style: int, encoder: CompactEncoder | SpeechEncoder, augment: Augmentation, copies: int = 2
-) -> HeardClip:
+    clip: CorpusClip, encoder: CompactEncoder | SpeechEncoder, augment: Augmentation, copies: int = 2
+) -> tuple[Float[Tensor, "features width"], ...]:
     """The frozen encoder's features of a clip, clean and in `copies` other rooms."""
-    features = tuple(_listen(encoder, clip, augment if number else None) for number in range(1 + copies))
-    return HeardClip(style, features, clip.weights, clip.contact, clip.blinks)
+    return tuple(_listen(encoder, clip, augment if number else None) for number in range(1 + copies))
 
 
 def _listen(encoder: CompactEncoder | SpeechEncoder, clip: CorpusClip, augment: Augmentation | None) -> Tensor:
@@ -152,13 +160,65 @@ def _listen(encoder: CompactEncoder | SpeechEncoder, clip: CorpusClip, augment: 
 
 
 def hear_corpus(
-    corpus: Corpus, encoder: CompactEncoder | SpeechEncoder, *, held_out: bool, copies: int = 2
+    corpus: Corpus,
+    encoder: CompactEncoder | SpeechEncoder,
+    pivots: Mapping[str, Float32[np.ndarray, " pivot"]],
+    *,
+    held_out: bool,
+    copies: int = 2,
 ) -> list[HeardClip]:
-    """Every clip of the subjects that are, or are not, held out; style numbers count the subjects in order."""
-    numbers = {subject.id: k for k, subject in enumerate(s for s in corpus.subjects if s.held_out is held_out)}
+    """Every clip of the subjects that are, or are not, held out; `pivots` are the clips' own."""
     augment = Augmentation([], np.random.default_rng(0), 1.0)
-    clips = tqdm(corpus.clips(held_out=held_out), desc="features", dynamic_ncols=True)
-    return [hear_clip(clip, numbers[clip.subject], encoder, augment, copies) for clip in clips]
+    clips = list(corpus.clips(held_out=held_out))
+    means = subject_pivots(clips, pivots)
+    return [
+        HeardClip(
+            clip.subject,
+            torch.from_numpy(np.stack([pivots[clip.id], means[clip.subject]])),
+            hear_clip(clip, encoder, augment, copies),
+            clip.weights,
+            clip.contact,
+            clip.blinks,
+        )
+        for clip in tqdm(clips, desc="features", dynamic_ncols=True)
+    ]
+
+
+def clip_pivots(
+    corpus: Corpus, rig: FaceRig, encoders: MapEncoders, *, held_out: bool
+) -> dict[str, Float32[np.ndarray, " pivot"]]:
+    """Mean motion latents of every clip, over PIVOT_RATE_HZ frames a second."""
+    maker, result = MapMaker(rig, encoders.maps.size, encoders.wrinkle_size, ()), {}
+    for clip in tqdm(corpus.clips(held_out=held_out), desc="pivots", dynamic_ncols=True):
+        chosen = slice(None, None, RATE_HZ // PIVOT_RATE_HZ)
+        maps = maker.motion(clip.weights[chosen], clip.contact[chosen])
+        result[clip.id] = encoders.encode("motion", maps).mean(0)
+    return result
+
+
+def subject_pivots(
+    clips: Sequence[CorpusClip], pivots: Mapping[str, Float32[np.ndarray, " pivot"]]
+) -> dict[str, Float32[np.ndarray, " pivot"]]:
+    """The mean of each subject's clips' pivots, by the clips' lengths."""
+    sums: dict[str, np.ndarray] = {}
+    lengths: dict[str, int] = {}
+    for clip in clips:
+        sums[clip.subject] = sums.get(clip.subject, 0) + pivots[clip.id].astype(np.float64) * len(clip.contact)
+        lengths[clip.subject] = lengths.get(clip.subject, 0) + len(clip.contact)
+    return {subject: np.asarray(total / lengths[subject], np.float32) for subject, total in sums.items()}
+
+
+def principal_axes(
+    pivots: Mapping[str, Float[Tensor, " pivot"]], count: int
+) -> tuple[Float[Tensor, " pivot"], Float[Tensor, "pivot axes"]]:
+    """The pivots' mean, and the axes along which subjects differ most, each divided by its spread; then zeros."""
+    known = torch.stack(list(pivots.values())).double()
+    mean = known.mean(0)
+    _, spread, axes = torch.linalg.svd(known - mean, full_matrices=False)
+    unit = spread.clamp_min(LEAST_AXIS * float(spread[0])) / len(known) ** 0.5
+    real = spread > 1e-6 * known.norm()  # what is left are directions in which nobody differs
+    scaled = (axes[real] / unit[real, None]).T[:, :count].float()
+    return mean.float(), functional.pad(scaled, (0, count - scaled.shape[1]))
 
 
 def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, seed: int) -> Batch:
@@ -178,7 +238,7 @@ def draw_batch(clips: Sequence[HeardClip], rig: FaceRig, log_density: Tensor, se
         for clip, time in zip(chosen, times, strict=True)
     ]
     return Batch(
-        style=torch.tensor([clip.style if random.random() > 0.15 else -1 for clip in chosen]),
+        pivot=torch.stack([clip.pivots[int(random.integers(2))] for clip in chosen]),
         features=torch.stack([window.features for window in windows]),
         first=[window.first for window in windows],
         length=[window.length for window in windows],
@@ -222,8 +282,7 @@ def _window(features: Tensor, time_s: np.ndarray) -> Window:
 def hear_batch(network: MMTalker, batch: Batch) -> tuple[Instants, Float[Tensor, "sequences frames"]]:
     """What the decoder needs at all frames of a batch, one sequence after the other, and contact logits."""
     audio = network.audio
-    styles = torch.cat([audio.styles.weight, audio.neutral_style().detach()[None]])
-    heard, _ = audio(batch.features, styles[batch.style], audio.start(len(batch.style)))
+    heard, _ = audio(batch.features, audio.style_of(batch.pivot), audio.start(len(batch.pivot)))
     instants, contact = [], []
     for k, (first, length) in enumerate(zip(batch.first, batch.length, strict=True)):
         own = AudioFeatures(*(part[k, :length] for part in heard))
@@ -311,7 +370,7 @@ def _velocity(difference: Float[Tensor, "points sequences*frames 3"]) -> Tensor:
 
 def train(
     corpus: Corpus,
-    head: Head,
+    encoders: MapEncoders,
     encoder: CompactEncoder | SpeechEncoder,
     folder: Path,
     steps: int,
@@ -319,15 +378,20 @@ def train(
     evaluate: Callable[[nn.Module], Mapping[str, float]] | None = None,
 ) -> MMTalker:
     """Train for `steps`; see the model card for what that took."""
+    head = encoders.head
     rig = corpus.rig(head)
-    clips = [clip for clip in hear_corpus(corpus, encoder, held_out=False) if len(clip.contact) > RATE_HZ]
+    pivots = clip_pivots(corpus, rig, encoders, held_out=False)
+    clips = [clip for clip in hear_corpus(corpus, encoder, pivots, held_out=False) if len(clip.contact) > RATE_HZ]
     if not clips:
         raise MalformedInput(f"no clip of {corpus.folder} is longer than 1 s; build a larger corpus")
-    config = replace(config, features=encoder.width, styles=1 + max(clip.style for clip in clips))
+    config = replace(config, features=encoder.width, pivot=clips[0].pivots.shape[1])
     torch.manual_seed(0)
     network = MMTalker(config, head.atlas, rig.moving, initial_log_density(head))
+    mean, axes = principal_axes({clip.subject: clip.pivots[1] for clip in clips}, config.pivot_axes)
+    network.audio.pivot_mean.copy_(mean)
+    network.audio.pivot_axes.copy_(axes)
     minutes = sum(len(clip.contact) for clip in clips) / RATE_HZ / 60
-    spoken = len({clip.style for clip in clips})
+    spoken = len({clip.subject for clip in clips})
     header = Header(
         "mmtalker",
         asdict(network.config),

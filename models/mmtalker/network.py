@@ -43,12 +43,16 @@ class MMTalkerConfig:
     channels: int = 8
     degrees: int = 8
     decoder: int = 64
-    styles: int = 28
+    pivot: int = 4096
+    """Numbers in a motion style: the mean latents of somebody's motion, as TexTalker's auto-encoder makes them."""
+    pivot_axes: int = 12
     style_width: int = 8
     encoder: str = "compact"
     """Whose features it reads: the compact encoder's, or those of a wav2vec 2.0 or HuBERT, by folder or hub name."""
     encoder_sha256: str = ""
     """Of the compact encoder's checkpoint."""
+    autoencoder_sha256: str = ""
+    """Of the checkpoint whose latents the pivots are."""
     atlas: str = ""
     """Fingerprint of the atlas that it was made for; the network itself fills it in."""
     ste: bool = True
@@ -58,7 +62,7 @@ class MMTalkerConfig:
 
 SIZES: Mapping[str, MMTalkerConfig] = {
     "compact": MMTalkerConfig(),
-    "paper": MMTalkerConfig(features=768, width=128, channels=16, degrees=16, decoder=256, styles=12),
+    "paper": MMTalkerConfig(features=768, width=128, channels=16, degrees=16, decoder=256),
 }
 
 
@@ -78,14 +82,23 @@ class AudioFeatures(NamedTuple):
 
 
 class AudioStream(nn.Module):
-    """III-C: an LSTM over the speech features (global), 1-D convolutions and an MLP (local), coloured by style."""
+    """III-C: an LSTM over the speech features (global), 1-D convolutions and an MLP (local), coloured by style.
+
+    A style is an embedding, as the field has it; but of a motion pivot, not of a speaker's number: of its place along
+    the principal axes of the pivots that were trained on. The embedding is linear, so pivots mix before it as after it,
+    and one that was never trained on has its place.
+    """
+
+    pivot_mean: Tensor
+    pivot_axes: Tensor
 
     def __init__(self, config: MMTalkerConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
-        self.styles = nn.Embedding(config.styles, config.style_width)
-        nn.init.normal_(self.styles.weight, std=0.1)
+        self.styles = nn.Linear(config.pivot_axes, config.style_width, bias=False)
+        self.register_buffer("pivot_mean", torch.zeros(config.pivot))
+        self.register_buffer("pivot_axes", torch.zeros(config.pivot, config.pivot_axes))
         self.reduce = nn.Linear(config.features, width)
         self.lstm = nn.LSTM(width, width, batch_first=True)
         self.convolution = nn.Conv1d(config.features, 2 * width, 2 * LOCAL_REACH + 1)
@@ -98,9 +111,9 @@ class AudioStream(nn.Module):
         zeros = self.reduce.weight.new_zeros(1, batch, self.config.width)
         return AudioState(zeros, zeros)
 
-    def neutral_style(self) -> Float[Tensor, " style"]:
-        """Nobody in particular: the mean of all styles that were trained."""
-        return self.styles.weight.mean(0)
+    def style_of(self, pivot: Float[Tensor, "*batch pivot"]) -> Float[Tensor, "*batch style"]:
+        """A motion pivot's embedding; the mean of the pivots that were trained on is 0."""
+        return self.styles((pivot - self.pivot_mean) @ self.pivot_axes)
 
     def forward(
         self, features: Float[Tensor, "batch padded features"], style: Float[Tensor, "batch style"], state: AudioState

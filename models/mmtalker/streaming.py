@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float16, Float32
 from torch import Tensor, nn
 
 from models.atlas import Anchors, Atlas
@@ -38,8 +38,9 @@ POINTS = 4096
 
 
 class MotionState(NamedTuple):
-    """Features not yet heard; what was heard, from feature `first` on; and the next frame."""
+    """The style; features not yet heard; what was heard, from feature `first` on; and the next frame."""
 
+    style: Float[Tensor, "1 style"]
     pending: Float[Tensor, "features width"]
     audio: AudioState
     heard: AudioFeatures
@@ -49,7 +50,7 @@ class MotionState(NamedTuple):
 
 class MotionBatch(NamedTuple):
     """Consecutive frames from number `first` on: times, and displacements of points and of the lips' rim in metres;
-    contact 0..1.
+    contact 0..1; log-ratios on the atlas, of an engine that makes wrinkles and was asked for them.
     """
 
     first: int
@@ -57,6 +58,7 @@ class MotionBatch(NamedTuple):
     offsets: Float32[np.ndarray, "frames points 3"]
     rim_offsets: Float32[np.ndarray, "frames rim 3"]
     contact: Float32[np.ndarray, " frames"]
+    wrinkles: Float16[np.ndarray, "frames size size 3"] | None = None
 
 
 def interpolate(values: Float[Tensor, "features ..."], position: Float[Tensor, "..."]) -> Tensor:
@@ -129,10 +131,10 @@ class MMTalkerMotion:
         config, surface = network.config, network.surface
         self._network, self._atlas = network, atlas
         self._moving = surface.moving.cpu().numpy()
-        self.style = network.audio.neutral_style().detach()
         self.log_density = network.log_density.detach().cpu().numpy()
         width, rows = config.width, len(surface.active)
         padded = torch.zeros(1, BLOCK + 2 * LOCAL_REACH, config.features)
+        style = torch.zeros(1, config.style_width)
         state = network.audio.start()
         instants = (
             torch.zeros(BATCH),
@@ -143,7 +145,7 @@ class MMTalkerMotion:
         )
         latent = torch.zeros(rows, BATCH, config.decoder)
         chunk = (torch.zeros(POINTS, 3, dtype=torch.int64), torch.zeros(POINTS, 3))
-        self._hear = runtime.compile("mmtalker-audio", _Hear(network), (padded, self.style[None], *state))
+        self._hear = runtime.compile("mmtalker-audio", _Hear(network), (padded, style, *state))
         self._at_vertices = runtime.compile("mmtalker-vertices", _AtVertices(network), instants)
         self._latent = runtime.compile("mmtalker-latent", _Latent(network), instants)
         self._at_points = runtime.compile("mmtalker-points", _AtPoints(network), (latent, *chunk))
@@ -152,14 +154,19 @@ class MMTalkerMotion:
         """Prepare to ask at anchors; once per template and resolution."""
         return SurfaceQuery(self._atlas, self._moving, anchors, rim)
 
-    def start(self) -> MotionState:
+    def style_of(self, pivot: Float32[np.ndarray, " pivot"]) -> Float[Tensor, "1 style"]:
+        """A motion pivot's embedding."""
+        with torch.inference_mode():
+            return self._network.audio.style_of(torch.from_numpy(pivot).to(self._network.audio.pivot_mean))[None].cpu()
+
+    def start(self, style: Float[Tensor, "1 style"]) -> MotionState:
         """The state before the first feature."""
         config = self._network.config
         nothing = AudioFeatures(
             torch.zeros(0, config.width), torch.zeros(0, config.channels, config.width), torch.zeros(0)
         )
         zeros = torch.zeros(1, 1, config.width)
-        return MotionState(torch.zeros(LOCAL_REACH, config.features), AudioState(zeros, zeros), nothing, 0, 0)
+        return MotionState(style, torch.zeros(LOCAL_REACH, config.features), AudioState(zeros, zeros), nothing, 0, 0)
 
     def step(
         self,
@@ -190,7 +197,7 @@ class MMTalkerMotion:
         while unheard >= (1 if last else BLOCK):
             window = pending[: BLOCK + 2 * LOCAL_REACH]
             window = torch.nn.functional.pad(window, (0, 0, 0, BLOCK + 2 * LOCAL_REACH - len(window)))
-            overall, local, contact, *memory = self._hear(window[None], self.style[None], *audio)
+            overall, local, contact, *memory = self._hear(window[None], state.style, *audio)
             audio = AudioState(*(part.cpu() for part in memory))
             parts = (part[0, : min(BLOCK, unheard)].cpu() for part in (overall, local, contact))
             heard.append(AudioFeatures(*parts))
@@ -224,11 +231,17 @@ class MMTalkerMotion:
 
 
 def stream_motion(
-    encoder: SpeechEncoder, motion: MMTalkerMotion, waveform: Waveform, query: SurfaceQuery, lids: Lids, fps: float
+    encoder: SpeechEncoder,
+    motion: MMTalkerMotion,
+    waveform: Waveform,
+    query: SurfaceQuery,
+    lids: Lids,
+    fps: float,
+    style: Float[Tensor, "1 style"],
 ) -> Iterator[MotionBatch]:
     """All frames of a clip. Sound goes through in pieces of a second, so that memory does not grow with its length."""
     total = frame_count(waveform.duration_s, fps)
-    listening, moving = encoder.start(), motion.start()
+    listening, moving = encoder.start(), motion.start(style)
     for start in range(0, len(waveform.samples), SAMPLE_RATE_HZ):
         piece = waveform.samples[start : start + SAMPLE_RATE_HZ]
         last = start + len(piece) == len(waveform.samples)

@@ -1,0 +1,221 @@
+"""How near TexTalker's textures and motion come to the corpus': PSNR and SSIM of textures, and vertex errors.
+
+    python -m training evaluate textures --corpus build/corpus --latents build/latents
+
+Textures are compared at the wrinkle map's size and 8 bit, on the texels of the face, sequence by sequence. Beside the
+network stand the neutral texture, which does not move (`static`), and the true maps through the auto-encoder
+(`ceiling`), the most that can be had. Test A is unseen sequences of subjects that were trained on, with their pivots;
+test B is subjects that were held out, with a pivot from ten seconds of other clips. Blinks are the corpus', since
+sound does not tell them.
+"""
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, UInt8
+from PIL import Image
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+from tqdm import tqdm
+
+from models.core import Waveform
+from models.engine import Networks
+from models.template import Head, template_of_identity
+from models.textalker.encoding import BATCH
+from models.textalker.maps import from_network, log_ratio
+from models.textalker.streaming import Pivots
+from training.autoencoder import MapMaker
+from training.corpus.canvas import Canvas
+from training.corpus.face import FaceRig
+from training.corpus.wrinkles import WrinkleField
+from training.datasets.corpus import Corpus, CorpusClip
+from training.evaluate import TRUTH_FPS, Talker, TrueLids
+from training.latents import Latents, encode_clip, frames_of
+from training.metrics import VertexErrors, mean_errors, vertex_errors
+
+EXAMPLE_S = 10.0
+"""Seconds of another clip that the pivot of a held-out subject is made of."""
+LONGEST_S = 8.0
+"""Of a clip that is judged; longer ones are cut."""
+
+
+@dataclass(frozen=True)
+class TextureErrors:
+    """psnr_db and ssim of the face's texels."""
+
+    psnr_db: float
+    ssim: float
+
+
+class Skin:
+    """The default head's texture under wrinkles, at 8 bit, and where the face is."""
+
+    def __init__(self, head: Head, size: int) -> None:
+        base = Image.open(io.BytesIO(head.base_color_png)).convert("RGB")
+        self.base = np.asarray(base.resize((size, size), Image.Resampling.BOX), np.float32)
+        self.face = face_texels(head, size)
+
+    def textures(
+        self, log_ratios: Float32[np.ndarray, "frames size size 3"]
+    ) -> UInt8[np.ndarray, "frames size size 3"]:
+        """neutral · exp(log-ratio), rounded."""
+        return np.round(np.clip(self.base * np.exp(log_ratios.astype(np.float32)), 0, 255)).astype(np.uint8)
+
+    def errors(
+        self, guess: UInt8[np.ndarray, "frames size size 3"], truth: UInt8[np.ndarray, "frames size size 3"]
+    ) -> TextureErrors:
+        """Of one sequence: PSNR of all its frames together, SSIM averaged over the face's texels."""
+        difference = guess[:, self.face].astype(np.float32) - truth[:, self.face]
+        psnr_db = 10 * np.log10(255**2 / max(float(np.square(difference).mean()), 1e-6))
+        similar = []
+        for start in range(0, len(guess), BATCH):
+            one, other = (_as_images(part[start : start + BATCH]) for part in (guess, truth))
+            _, image = structural_similarity_index_measure(one, other, data_range=1.0, return_full_image=True)
+            similar.append(image.mean(1).numpy()[:, self.face].mean(1))
+        return TextureErrors(float(psnr_db), float(np.concatenate(similar).mean()))
+
+
+def face_texels(head: Head, size: int) -> Bool[np.ndarray, "size size"]:
+    """Texels of the skin of the face: what is in front of the ears, between hairline and throat."""
+    raster = head.atlas.rasterise(size)
+    inside = head.atlas.paint(Canvas(head).face().astype(np.float32)[:, None], raster)[..., 0] > 0.5
+    skin = head.atlas.chart[np.maximum(raster.face, 0)] == head.charts.index("skin")
+    return np.asarray(inside & skin & raster.covered)
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """A clip that is judged, the pivots that it is spoken with, and the wrinkles of its subject."""
+
+    clip: CorpusClip
+    pivots: Pivots
+    field: WrinkleField
+
+
+class Judge:
+    """Judges sequences of a corpus."""
+
+    def __init__(self, networks: Networks, corpus: Corpus) -> None:
+        self.networks, self.corpus, self.head = networks, corpus, networks.head
+        self.rig: FaceRig = corpus.rig(networks.head)
+        self.size = networks.encoders.wrinkle_size
+        self.skin = Skin(networks.head, self.size)
+        face = np.flatnonzero(Canvas(networks.head).face())
+        self.regions = dict(networks.head.regions) | {"face": face}
+
+    def maker(self, field: WrinkleField) -> MapMaker:
+        """True maps in one wrinkle style."""
+        return MapMaker(self.rig, self.networks.encoders.maps.size, self.size, [field])
+
+    def unseen_sequences(self, latents: Latents, count: int) -> Iterator[Performance]:
+        """Test A: clips that were kept from the diffusion, one of each subject first."""
+        motion, wrinkle = latents.pivots("motion"), latents.pivots("wrinkle")
+        kept = {clip.id for clip in latents.clips if clip.tested}
+        fields = {s.id: s.wrinkles for s in self.corpus.subjects}
+        clips = [clip for clip in self.corpus.clips(held_out=False) if clip.id in kept]
+        turn: dict[str, int] = {}
+        for clip in clips:
+            turn[clip.id] = sum(other.subject == clip.subject for other in clips[: clips.index(clip)])
+        for clip in islice(sorted(clips, key=lambda clip: turn[clip.id]), count):
+            pivots = Pivots(motion[clip.subject], wrinkle[clip.subject])
+            yield Performance(cut(clip, LONGEST_S), pivots, WrinkleField(self.head, fields[clip.subject]))
+
+    def unseen_subjects(self, each: int) -> Iterator[Performance]:
+        """Test B: the first clips of every held-out subject but one, of which the pivots are made."""
+        for subject in self.corpus.subjects:
+            if subject.held_out:
+                own = [clip for clip in self.corpus.clips(held_out=True) if clip.subject == subject.id]
+                field = WrinkleField(self.head, subject.wrinkles)
+                pivots = self.pivots_of(own, field)
+                for clip in islice((clip for clip in own[::-1] if len(clip.samples) > 2 * 16_000), each):
+                    yield Performance(cut(clip, LONGEST_S), pivots, field)
+
+    def pivots_of(self, clips: Sequence[CorpusClip], field: WrinkleField) -> Pivots:
+        """Mean latents of the first EXAMPLE_S seconds of a subject's clips, end to end."""
+        tracks = [frames_of(clip)[:2] for clip in clips[:8]]
+        count = int(EXAMPLE_S * TRUTH_FPS)
+        weights, contact = (np.concatenate(column)[:count] for column in zip(*tracks, strict=True))
+        rows = list(encode_clip(self.maker(field), self.networks.encoders, weights, contact, 0))
+        motion, wrinkle = (np.concatenate(column).mean(0, dtype=np.float64) for column in zip(*rows, strict=True))
+        return Pivots(np.asarray(motion, np.float32), np.asarray(wrinkle, np.float32))
+
+    def judge(
+        self, sequences: Sequence[Performance], talkers: Mapping[str, Talker], seeds: int
+    ) -> dict[str, dict[str, float]]:
+        """Mean errors of every talker, of a static face and texture, and of the auto-encoders, over the sequences."""
+        vertices: dict[str, list[VertexErrors]] = {}
+        textures: dict[str, list[TextureErrors]] = {}
+        for sequence in tqdm(sequences, desc="sequences", dynamic_ncols=True):
+            head = template_of_identity(self.head, self.corpus.shapes[sequence.clip.subject], sequence.clip.subject)
+            weights, contact, _ = frames_of(sequence.clip)
+            offsets = self.rig.offsets(weights, contact)
+            images = self.maker(sequence.field).wrinkles(weights, contact, [0] * len(weights))
+            ratios = log_ratio(from_network(images.transpose(0, 2, 3, 1)))
+            truth, placed = self.skin.textures(ratios), head.place(offsets)
+            guesses = {"static": [(np.zeros_like(offsets), np.zeros_like(ratios))]}
+            guesses["ceiling"] = [self._ceiling(offsets, images)]
+            for name, talker in talkers.items():
+                guesses[name] = [self._spoken(talker, sequence, seed) for seed in range(seeds)]
+            for name, several in guesses.items():
+                errors = [vertex_errors(head.place(own), placed, self.regions) for own, _ in several]
+                vertices.setdefault(name, []).append(mean_errors(errors))
+                looks = [self.skin.errors(self.skin.textures(look), truth) for _, look in several]
+                means = (float(np.mean([getattr(look, name) for look in looks])) for name in ("psnr_db", "ssim"))
+                textures.setdefault(name, []).append(TextureErrors(*means))
+        return {name: asdict(mean_errors(vertices[name])) | _mean(textures[name]) for name in vertices}
+
+    def _spoken(self, talker: Talker, sequence: Performance, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Canonical offsets, sealed, and log-ratios of a talker."""
+        own = Talker(talker.networks, "textalker", sequence.pivots, seed)
+        batches = own.speak(
+            Waveform(sequence.clip.samples), self.head.atlas.vertex_anchors, TrueLids(sequence.clip), TRUTH_FPS
+        )
+        offsets, looks = list[np.ndarray](), list[np.ndarray]()
+        for batch in batches:
+            offsets.append(self.head.seal.close(batch.offsets, batch.rim_offsets, batch.contact))
+            looks.append(
+                np.zeros((len(batch.offsets), self.size, self.size, 3)) if batch.wrinkles is None else batch.wrinkles
+            )
+        return np.concatenate(offsets), np.concatenate(looks).astype(np.float32)
+
+    def _ceiling(self, offsets: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The truth through both auto-encoders."""
+        encoders, talker = self.networks.encoders, self.networks.textalker
+        maps = talker.decode("motion", encoders.motion(offsets))
+        anchors = self.head.atlas.vertex_anchors
+        moved, rim = talker.query(anchors, self.head.rim_anchors).read(maps)
+        sealed = self.head.seal.close(moved, rim, np.zeros(len(moved), np.float32))
+        return sealed, talker.decode_wrinkles(encoders.encode("wrinkle", images))
+
+
+def cut(clip: CorpusClip, longest_s: float) -> CorpusClip:
+    """The beginning of a clip."""
+    samples, tracks = int(longest_s * 16_000), int(longest_s * 100)
+    return CorpusClip(
+        clip.id, clip.subject, clip.recorded, clip.samples[:samples], clip.phones,
+        clip.weights[:tracks], clip.contact[:tracks], clip.blinks[:tracks],
+    )  # fmt: skip
+
+
+def _as_images(textures: UInt8[np.ndarray, "frames size size 3"]) -> Tensor:
+    return torch.from_numpy(textures.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+
+
+def _mean(errors: Sequence[TextureErrors]) -> dict[str, float]:
+    return {name: float(np.mean([getattr(each, name) for each in errors])) for name in ("psnr_db", "ssim")}
+
+
+def appearance_report(
+    talkers: Mapping[str, Talker], corpus: Corpus, latents: Latents, sequences: int, each: int, seeds: int
+) -> dict[str, Any]:
+    """Both tests. All talkers have the same auto-encoders."""
+    judge = Judge(next(iter(talkers.values())).networks, corpus)
+    tests = {"a": list(judge.unseen_sequences(latents, sequences)), "b": list(judge.unseen_subjects(each))}
+    report: dict[str, Any] = {name: judge.judge(own, talkers, seeds) for name, own in tests.items()}
+    report["sequences"] = {name: len(own) for name, own in tests.items()}
+    return report | {"seeds": seeds, "face_texels": int(judge.skin.face.sum()), "size": judge.size}
