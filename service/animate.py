@@ -1,7 +1,6 @@
 """`POST /animate`: speech in, an animation out, with everything checked before the first byte."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Annotated
 
 from anyio import to_thread
@@ -10,15 +9,16 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from models.audio import AudioLimits, decode_audio
-from models.core import Clip
+from models.core import Clip, StylePivot
 from models.engine import ENGINES, Engine
 from models.errors import InputError, OutOfRange, TooLarge, UnknownName
+from models.styles import parse_style
 from service.contract import ANIMATE_BODY, ANIMATION, problem_responses
 from service.encoders import ENCODERS
 from service.form import open_form
 from service.formats import format_accepted, format_named
 from service.problems import refusal
-from service.runtime import CurrentRuntime, WarmEngine
+from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
 from service.settings import Settings
 from service.stream import ClipStream
@@ -32,7 +32,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmE
     A service that is full says so before it reads the upload.
     """
     runtime.slots.check()
-    async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes) as fields:
+    async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="audio") as fields:
         if "format" not in fields:
             fields["format"] = format_accepted(request.headers.get("accept"))
         try:
@@ -42,12 +42,6 @@ async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmE
         check_form(form, runtime.settings)
         check_names(form, engine)
         yield form
-
-
-async def _held_slot(request: Request, runtime: CurrentRuntime) -> AsyncIterator[None]:
-    """A slot, held until the response has been sent or cut."""
-    async with runtime.slots.hold(request.receive):
-        yield
 
 
 @router.post(
@@ -61,7 +55,7 @@ async def animate(
     runtime: CurrentRuntime,
     engine: WarmEngine,
     form: Annotated[AnimateForm, Depends(_checked_form, scope="function")],
-    _slot: Annotated[None, Depends(_held_slot)],
+    _slot: HeldSlot,
 ) -> ClipStream:
     """Animate a head with the speech in `audio`; frames leave as they are made.
 
@@ -79,13 +73,7 @@ def check_form(form: AnimateForm, settings: Settings) -> None:
     format_named(form.format)
     if form.engine not in ENGINES:
         raise UnknownName("engine", form.engine, ENGINES)
-    for field, asked in (("texture", form.texture), ("wrinkle_style", form.wrinkle_style)):
-        if asked is not None:
-            raise OutOfRange(
-                f"{field} = {asked} with engine = mmtalker, which makes no wrinkles; leave {field} out",
-                field=field,
-                code="impossible_combination",
-            )
+    check_combination(form)
     for field, number, limit in (
         ("resolution", form.resolution or 0, settings.max_points),
         ("fps", form.fps, settings.max_fps),
@@ -94,28 +82,59 @@ def check_form(form: AnimateForm, settings: Settings) -> None:
             raise TooLarge(f"{field} = {number:g}; the limit is {limit:g}: ask for less", field=field)
 
 
+def check_combination(form: AnimateForm) -> None:
+    """Refuse fields that exclude each other."""
+    if form.engine == "mmtalker":
+        for field, asked in (("texture", form.texture), ("wrinkle_style", form.wrinkle_style)):
+            if asked is not None:
+                raise _impossible(
+                    f"{field} = {asked} with engine = mmtalker, which makes no wrinkles; leave {field} out", field
+                )
+    if form.format == "bundle" and form.texture is None:
+        raise _impossible(
+            "format = bundle without textures; wanted some: set texture, with engine = textalker", "texture"
+        )
+    if form.style_file is not None:
+        for field in ("style", "motion_style", "wrinkle_style"):
+            if field in form.model_fields_set and getattr(form, field) is not None:
+                raise _impossible(f"{field} together with style_file; wanted one of them: leave {field} out", field)
+
+
+def _impossible(message: str, field: str) -> OutOfRange:
+    return OutOfRange(message, field=field, code="impossible_combination")
+
+
 def check_names(form: AnimateForm, engine: Engine) -> None:
     """Refuse a template or a style that the engine does not know, whether or not another field overrides it."""
-    for field, style in (("style", form.style), ("motion_style", form.motion_style)):
-        if style is not None:
-            try:
-                engine.check(replace(form.options(), style=style), template=form.template)
-            except InputError as error:
-                if error.field == "style":
-                    error.field = field
-                raise
+    parse_style(form.style, engine.styles)
+    try:
+        engine.check(form.options(), template=form.template)
+    except InputError as error:
+        if error.field in ("motion_style", "wrinkle_style") and getattr(form, error.field) is None:
+            error.field = "style"
+        raise
 
 
 def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
     """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left."""
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
     waveform = decode_audio(form.audio.file, limits)
-    clip = engine.animate(waveform, form.options(), template=form.template)
-    check_clip(clip, settings)
+    clip = engine.animate(waveform, form.options(), template=form.template, pivot=_one_off_style(engine, form))
+    check_clip(clip, settings, writes_every_texture=ENCODERS[form.format].writes_every_texture)
     return clip
 
 
-def check_clip(clip: Clip, settings: Settings) -> None:
+def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
+    if form.style_file is None:
+        return None
+    try:
+        return engine.read_style(form.style_file.file)
+    except InputError as error:
+        error.field = "style_file"
+        raise
+
+
+def check_clip(clip: Clip, settings: Settings, *, writes_every_texture: bool) -> None:
     """Refuse a clip over the limits that only the head and the length of the speech decide."""
     points = len(clip.mesh.vertices)
     if points > settings.max_points:
@@ -128,4 +147,11 @@ def check_clip(clip: Clip, settings: Settings) -> None:
             f"{clip.frame_count:,} frames of {points:,} points are {points * clip.frame_count:,}; the limit is "
             f"{settings.max_frame_points:,}: send shorter audio, or ask for fewer points or frames per second",
             field="resolution",
+        )
+    texels = clip.frame_count * (clip.texture or 0) ** 2
+    if writes_every_texture and texels > settings.max_frame_texels:
+        raise TooLarge(
+            f"{clip.frame_count:,} frames of {clip.texture}² texels are {texels:,}; the limit is "
+            f"{settings.max_frame_texels:,}: send shorter audio, ask for smaller textures, or for glb or bundle",
+            field="texture",
         )

@@ -10,16 +10,15 @@ from importlib.metadata import version
 from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 
-import models.engine
 from models.engine import Engine
 from models.errors import SHOWN, MalformedInput, TalkerError
-from service import animate, health, info, templates
+from service import animate, health, info, styles, templates
 from service.contract import install_contract
 from service.docs import install_docs
 from service.head_method import HeadAsGet
 from service.problems import install_problems
 from service.request_id import RequestId
-from service.runtime import Runtime
+from service.runtime import Runtime, open_engine
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -49,7 +48,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
     install_problems(app)
-    for module in (animate, templates, info, health):
+    for module in (animate, styles, templates, info, health):
         app.include_router(module.router)
     install_docs(app)
     install_contract(app)
@@ -75,9 +74,7 @@ async def _load(runtime: Runtime, engine: Engine | None) -> None:
 
 
 def _warm_engine(settings: Settings, engine: Engine | None) -> Engine:
-    engine = engine or models.engine.load_engine(
-        weights=settings.weights, cache=settings.cache, device=settings.device, threads=settings.threads
-    )
+    engine = engine or open_engine(settings)
     engine.warm_up()
     return engine
 

@@ -1,4 +1,4 @@
-"""`talker`: serve, or animate one file without a server.
+"""`talker`: serve, or animate one file without a server, or list the styles.
 
 `talker animate` goes the way of `POST /animate`: the same form, the same checks and limits, the same bytes. Nothing
 heavy is imported before a command runs.
@@ -27,7 +27,19 @@ if TYPE_CHECKING:
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: something broke; what came cannot be used; Ctrl-C."""
 
-FORM_FIELDS = ("template", "resolution", "fps", "intensity", "seed", "style")
+OPTIONS = (
+    ("engine", "mmtalker", "which method animates, mmtalker or textalker"),
+    ("template", "default", "id of the head"),
+    ("resolution", "native", "`native` keeps the head's own vertices; a number asks for so many surface points"),
+    ("fps", "30", "frames per second, 1 to 120"),
+    ("intensity", "1", "scales the motion, 0 to 2"),
+    ("seed", "0", "the same speech, options and seed give the same bytes"),
+    ("style", "neutral", "how the speech is acted: a style, or a mix such as calm(0.7)+lively(0.3)"),
+    ("motion-style", "as --style", "the style of the motion alone"),
+    ("wrinkle-style", "as --style", "the style of the wrinkles alone, with textalker"),
+    ("texture", "none", "size of the wrinkle textures, 512 or 1024, with textalker"),
+)
+"""Fields of the form: option, what it is when left out, and in words."""
 
 FORMATS = """\
 formats, and the suffix that chooses each:
@@ -35,7 +47,8 @@ formats, and the suffix that chooses each:
   npz-stream    .frames   framed binary for programs, see docs/formats.md
   glb-sequence  .zip      one static GLB a frame
   obj           .zip      one OBJ a frame
-Two formats write a .zip: say which with --format. An output that exists is replaced, once the new one is whole.
+  bundle        .zip      one GLB, a basis of its wrinkles as images, and a receipt; needs --texture
+Three formats write a .zip: say which with --format. An output that exists is replaced, once the new one is whole.
 """
 
 
@@ -71,8 +84,8 @@ def animate(options: argparse.Namespace) -> None:
     from service.encoders import ENCODERS, encode
 
     settings, output = _settings(), _checked_output(options.output)
-    with _opened(options.speech) as speech:
-        form = _form(options, speech)
+    with _opened(options.speech, "audio") as speech, _opened(options.style_file, "style_file") as style:
+        form = _form(options, speech, style)
         check_form(form, settings)
         engine = _engine(settings)
         check_names(form, engine)
@@ -87,6 +100,15 @@ def animate(options: argparse.Namespace) -> None:
     )
 
 
+def styles(options: argparse.Namespace) -> None:
+    """Print a line a style."""
+    for id, style in sorted(_engine(_settings()).styles.items()):
+        parts = [
+            name for name, latents in (("motion", style.motion), ("wrinkles", style.wrinkle)) if latents is not None
+        ]
+        print(f"{id:24}{'+'.join(parts):17}{style.description}")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="talker",
@@ -98,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
     _add_serve(commands)
     _add_animate(commands)
+    _add_styles(commands)
     return parser
 
 
@@ -127,16 +150,22 @@ def _add_animate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write it")
     parser.add_argument("--format", metavar="NAME", help="see below; by default what the output's suffix says")
-    for name, default, text in (
-        ("template", "default", "id of the head"),
-        ("resolution", "native", "`native` keeps the head's own vertices; a number asks for so many surface points"),
-        ("fps", "30", "frames per second, 1 to 120"),
-        ("intensity", "1", "scales the motion, 0 to 2"),
-        ("seed", "0", "the same speech, options and seed give the same bytes"),
-        ("style", "neutral", "how the speech is acted"),
-    ):
-        parser.add_argument(f"--{name}", default=default, help=f"{text} (default: {default})")
+    for name, default, text in OPTIONS:
+        parser.add_argument(f"--{name}", help=f"{text} (default: {default})")
+    parser.add_argument(
+        "--style-file", type=Path, metavar="FILE", help="a stored pivot or an example sequence, instead of --style"
+    )
     parser.set_defaults(run=animate)
+
+
+def _add_styles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "styles",
+        help="list the styles",
+        description="List the styles that --style may name: id, what it styles, and what it looks like.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=styles)
 
 
 def _settings(**given: str | None) -> "Settings":
@@ -155,7 +184,7 @@ def _settings(**given: str | None) -> "Settings":
         raise MalformedInput(message) from error
 
 
-def _form(options: argparse.Namespace, speech: BinaryIO) -> "AnimateForm":
+def _form(options: argparse.Namespace, speech: BinaryIO | None, style: BinaryIO | None) -> "AnimateForm":
     """The form that a client would send. Refuses what the service would."""
     from pydantic import ValidationError
     from starlette.datastructures import UploadFile
@@ -163,10 +192,13 @@ def _form(options: argparse.Namespace, speech: BinaryIO) -> "AnimateForm":
     from service.problems import refusal
     from service.schemas import AnimateForm
 
-    fields = {name: getattr(options, name) for name in FORM_FIELDS}
-    fields |= {"format": options.format or _format_of(options.output), "audio": UploadFile(speech)}
+    names = [name.replace("-", "_") for name, _, _ in OPTIONS]
+    fields = {name: getattr(options, name) for name in names}
+    fields |= {"format": options.format or _format_of(options.output)}
+    for name, file in (("audio", speech), ("style_file", style)):
+        fields[name] = None if file is None else UploadFile(file, filename=file.name)
     try:
-        return AnimateForm.model_validate(fields)
+        return AnimateForm.model_validate({name: value for name, value in fields.items() if value is not None})
     except ValidationError as error:
         raise refusal(error.errors()) from error
 
@@ -185,13 +217,11 @@ def _format_of(output: Path) -> str:
 
 
 def _engine(settings: "Settings") -> "Engine":
-    import models.engine
+    from service.runtime import open_engine
 
     logging.basicConfig(format="talker: %(message)s")
     logging.getLogger("models").setLevel(settings.log_level.upper())  # the first start takes seconds, and says why
-    return models.engine.load_engine(
-        weights=settings.weights, cache=settings.cache, device=settings.device, threads=settings.threads
-    )
+    return open_engine(settings)
 
 
 def _shown(clip: "Clip") -> "Clip":
@@ -206,12 +236,16 @@ def _shown(clip: "Clip") -> "Clip":
 
 
 @contextmanager
-def _opened(speech: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path | None, field: str) -> Iterator[BinaryIO | None]:
+    """The file, or None where none is asked for."""
+    if path is None:
+        yield None
+        return
     try:
-        file = speech.open("rb")
+        file = path.open("rb")
     except OSError as error:
-        message = f"{speech} cannot be read ({error.strerror}); wanted an audio file: check the path"
-        raise MalformedInput(message, field="audio") from error
+        message = f"{path} cannot be read ({error.strerror}); wanted the file for {field}: check the path"
+        raise MalformedInput(message, field=field) from error
     with file:
         yield file
 

@@ -6,14 +6,16 @@
 from typing import Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel
 
 from service import form, problems, request_id
 from service.encoders import ENCODERS
 from service.problems import Problem
-from service.schemas import AnimateForm
+from service.schemas import AnimateForm, ExampleForm, StyleMix
 
 Responses = dict[int | str, dict[str, Any]]
 
+SUCCESSES = {"200", "201", "204"}
 COMPONENTS = "#/components/"
 
 REASONS = {
@@ -23,8 +25,9 @@ REASONS = {
     ),
     404: ("Unknown", "An unknown id, engine, template or style; `known` lists those that exist."),
     406: ("NotAcceptable", "No format meets `Accept`."),
+    409: ("Conflict", "The id exists (`id_exists`), or what was shipped cannot be removed (`shipped_style`)."),
     413: ("TooLarge", "Over a limit; `detail` gives the number and the limit."),
-    415: ("UnsupportedMedia", "Not a multipart form, not audio, or an unknown format."),
+    415: ("UnsupportedMedia", "Not the media type that is wanted, not audio, not an example, or an unknown format."),
     422: ("OutOfRange", "Out of range, or an impossible combination."),
     500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
     503: ("Busy", "Every slot is taken (`busy`), or the engine is still warming up (`not_ready`)."),
@@ -39,6 +42,7 @@ HEADERS = {
     "X-Talker-Frames": {"description": "Frames in all.", "schema": {"type": "integer"}},
     "X-Talker-Fps": {"description": "Frames per second.", "schema": {"type": "number"}},
     "X-Accel-Buffering": {"description": "`no`: a proxy must not hold frames back.", "schema": {"type": "string"}},
+    "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
     "Content-Disposition": {"description": "A file name, made from the upload's.", "schema": {"type": "string"}},
 }
 
@@ -48,10 +52,23 @@ def headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in (request_id.HEADER, *names)}
 
 
-ANIMATE_BODY = {
-    "required": True,
-    "content": {form.MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}schemas/{AnimateForm.__name__}"}}},
-}
+BODIES = (AnimateForm, ExampleForm, StyleMix)
+"""What our own code reads, and FastAPI therefore does not know."""
+
+
+def _body(model: type[BaseModel], media_type: str) -> dict[str, Any]:
+    return {
+        "required": True,
+        "content": {media_type: {"schema": {"$ref": f"{COMPONENTS}schemas/{model.__name__}"}}},
+    }
+
+
+ANIMATE_BODY = _body(AnimateForm, form.MEDIA_TYPE)
+EXAMPLE_BODY = _body(ExampleForm, form.MEDIA_TYPE)
+MIX_BODY = _body(StyleMix, "application/json")
+
+STYLE_CREATED = {"description": "The new style.", "headers": headers("Location")}
+STYLE_REMOVED = {"description": "It is gone.", "headers": headers()}
 
 ANIMATION = {
     "description": "The animation, streamed. Where formats share a media type, `Accept` means the first.",
@@ -81,12 +98,13 @@ def _amend(contract: dict[str, Any]) -> None:
     """Add what only our own code sends and reads; drop FastAPI's own 422, and titles that repeat the names."""
     for operation in (operation for path in contract["paths"].values() for operation in path.values()):
         responses = operation["responses"]
-        responses["200"].setdefault("headers", headers())
+        for status in SUCCESSES & responses.keys():
+            responses[status].setdefault("headers", headers())
         responses |= {status: {"$ref": r["$ref"]} for status, r in responses.items() if "$ref" in r}
         if "$ref" not in responses.get("422", {"$ref": ""}):
             del responses["422"]
     contract["paths"] = _untitled(contract["paths"])
-    own = {model.__name__: model.model_json_schema() for model in (AnimateForm, Problem)}
+    own = {model.__name__: model.model_json_schema() for model in (*BODIES, Problem)}
     schemas = contract["components"]["schemas"] | own
     del schemas["HTTPValidationError"], schemas["ValidationError"]
     contract["components"] = {

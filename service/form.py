@@ -21,10 +21,13 @@ OVERHEAD_BYTES = 256 * 1024
 
 
 @asynccontextmanager
-async def open_form(request: Request, *, max_upload_bytes: int) -> AsyncIterator[dict[str, str | UploadFile]]:
+async def open_form(
+    request: Request, *, max_upload_bytes: int, field: str
+) -> AsyncIterator[dict[str, str | UploadFile]]:
     """Fields of the request's form by name; files lie in memory up to 1 MiB, beyond that on disk, until the exit.
 
-    The size is checked by Content-Length before anything is read, and by counting while it is read.
+    All files together may have max_upload_bytes. The size is checked by Content-Length before anything is read, and by
+    counting while it is read; `field` is what the refusal names.
     Raises UnsupportedMedia for a body that is no multipart form, TooLarge, and MalformedInput for broken framing, a
     body that was cut, a charset but UTF-8, too many or too long fields, and a field that came twice.
     """
@@ -36,7 +39,8 @@ async def open_form(request: Request, *, max_upload_bytes: int) -> AsyncIterator
         raise MalformedInput(
             f"a form in charset {charset[:SHOWN].decode('latin-1')!r}; wanted utf-8: leave charset out"
         )
-    form = await _parse(Request(request.scope, _BoundedReceive(request, max_upload_bytes + OVERHEAD_BYTES)))
+    receive = BoundedReceive(request, max_upload_bytes + OVERHEAD_BYTES, field)
+    form = await _parse(Request(request.scope, receive))
     try:
         fields: dict[str, str | UploadFile] = {}
         for name, value in form.multi_items():
@@ -75,16 +79,17 @@ class _Parser(MultiPartParser):
         self.whole = True
 
 
-class _BoundedReceive:
-    """The request's ASGI channel, which refuses what is over `limit` bytes."""
+class BoundedReceive:
+    """The request's ASGI channel, which refuses what is over `limit` bytes; `field` is to blame."""
 
-    def __init__(self, request: Request, limit: int) -> None:
+    def __init__(self, request: Request, limit: int, field: str | None) -> None:
         self._receive = request.receive
-        self._limit = limit
+        self._limit, self._field = limit, field
         self._received = 0
         self._check(int(request.headers.get("content-length", "0")))
 
     async def __call__(self) -> Message:
+        """Pass on what came; TooLarge once that is too much."""
         message = await self._receive()
         self._received += len(message.get("body", b""))
         self._check(self._received)
@@ -92,6 +97,4 @@ class _BoundedReceive:
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            raise TooLarge(
-                f"a request of {size:,} bytes; the limit is {self._limit:,}: send a smaller file", field="audio"
-            )
+            raise TooLarge(f"a request of {size:,} bytes; the limit is {self._limit:,}: send less", field=self._field)

@@ -4,10 +4,11 @@ Despite its name the format is not numpy's npz; docs/formats.md describes it byt
 """
 
 import json
+import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,9 +25,21 @@ class FramesError(ValueError):
     """A stream that is no npz-stream, or that was cut."""
 
 
+class FramesChunk(NamedTuple):
+    """Frames from `start` on: positions (count, V, 3), and log ratios of wrinkles (count, S, S, 3) or None."""
+
+    start: int
+    positions: NDArray[np.float32]
+    wrinkles: NDArray[np.float16] | None
+
+
 @dataclass(frozen=True, eq=False)
 class FramesHeader:
-    """What is known before the first frame. `arrays` holds vertices, faces, uvs and uv_faces; `fields` is the JSON."""
+    """What is known before the first frame. `fields` is the JSON.
+
+    `arrays` holds vertices, faces, uvs and uv_faces; with wrinkles base_color, too: times exp(log ratio) it is a
+    frame's texture.
+    """
 
     fps: float
     frame_count: int
@@ -34,8 +47,8 @@ class FramesHeader:
     fields: dict[str, Any]
 
 
-def read_frames(file: BinaryIO) -> tuple[FramesHeader, Iterator[tuple[int, NDArray[np.float32]]]]:
-    """Read the header; return it and an iterator of (start_frame, positions (count, V, 3)), each as soon as it came.
+def read_frames(file: BinaryIO) -> tuple[FramesHeader, Iterator[FramesChunk]]:
+    """Read the header; return it and an iterator of chunks, each as soon as it came.
 
     `file` needs only `read`. Raises FramesError when it is no npz-stream; the iterator raises it where the stream was
     cut, after the chunks that came whole.
@@ -50,16 +63,26 @@ def read_frames(file: BinaryIO) -> tuple[FramesHeader, Iterator[tuple[int, NDArr
     return header, _chunks(file, header)
 
 
-def _chunks(file: BinaryIO, header: FramesHeader) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    layout, came = header.fields["positions"], 0
+def _chunks(file: BinaryIO, header: FramesHeader) -> Iterator[FramesChunk]:
+    layouts, came = [header.fields[name] for name in ("positions", "wrinkles") if name in header.fields], 0
     while (message := _message(file, CHUNK, END))[0] == CHUNK:
         start, count = RANGE.unpack_from(message[1])
         if start != came:
             raise FramesError(f"a chunk begins at frame {start}; wanted frame {came}; ask for the stream again")
-        yield start, _array(message[1][RANGE.size :], layout | {"shape": [count, *layout["shape"]]})
+        positions, *wrinkles = _parts(message[1][RANGE.size :], count, layouts)
+        yield FramesChunk(start, positions, wrinkles[0] if wrinkles else None)
         came += count
     if not came == header.frame_count == json.loads(message[1])["frames"]:
         raise FramesError(f"{came} frames came; wanted {header.frame_count}; ask for the stream again")
+
+
+def _parts(body: bytes, count: int, layouts: list[dict[str, Any]]) -> Iterator[NDArray[Any]]:
+    """`count` of each layout, one after the other; the last takes what is left, which must fit it."""
+    for layout in layouts:
+        shape = [count, *layout["shape"]]
+        size = math.prod(shape) * np.dtype(layout["dtype"]).itemsize if layout is not layouts[-1] else len(body)
+        yield _array(body[:size], layout | {"shape": shape})
+        body = body[size:]
 
 
 def _message(file: BinaryIO, *wanted: bytes) -> tuple[bytes, bytes]:
@@ -81,7 +104,7 @@ def _read(file: BinaryIO, size: int) -> bytes:
 
 
 def _array(body: bytes, layout: dict[str, Any]) -> NDArray[Any]:
-    array = np.frombuffer(body, layout["dtype"])
-    if array.size != np.prod(layout["shape"]):
-        raise FramesError(f"{array.size} numbers came; wanted shape {layout['shape']}; ask for the stream again")
-    return array.reshape(layout["shape"])
+    wanted = math.prod(layout["shape"]) * np.dtype(layout["dtype"]).itemsize
+    if len(body) != wanted:
+        raise FramesError(f"{len(body)} bytes came; wanted {wanted}, {layout['shape']}; ask for the stream again")
+    return np.frombuffer(body, layout["dtype"]).reshape(layout["shape"])

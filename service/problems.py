@@ -11,10 +11,12 @@ from pydantic import BaseModel, Field
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match
 
 from models.errors import (
     SHOWN,
     Busy,
+    Conflict,
     InputError,
     MalformedInput,
     OutOfRange,
@@ -46,6 +48,7 @@ STATUSES: Mapping[type[TalkerError], int] = {
     MalformedInput: 400,
     UnknownName: 404,
     NotAcceptable: 406,
+    Conflict: 409,
     TooLarge: 413,
     UnsupportedMedia: 415,
     OutOfRange: 422,
@@ -56,6 +59,7 @@ STATUSES: Mapping[type[TalkerError], int] = {
 
 # Codes of refusals that routing or the framework makes; the rest carry their own.
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed"}
+METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def status_of(error: type[TalkerError]) -> int:
@@ -111,14 +115,18 @@ def problem_response(
 def refusal(errors: Sequence[Any]) -> TalkerError:
     """The first of pydantic's errors as one of ours: out of range, or malformed."""
     error = errors[0]
+    if not error["loc"]:
+        return MalformedInput(f"a body that does not fit ({error['msg'][:SHOWN]}); wanted a JSON object: send one")
     field = str(error["loc"][-1])[:SHOWN]
     if error["type"] == "missing":
         return MalformedInput(f"{field} is missing; send it", field=field)
     if error["type"] == "extra_forbidden":
         return MalformedInput(f"unknown field {field!r}; /docs lists those that exist: remove it", field=field)
     came = "a file" if isinstance(error["input"], UploadFile) else repr(str(error["input"])[:SHOWN])
-    message = f"{field} is {came}; wanted {error['msg'].removeprefix('Input should be ')}"
-    if error["type"].startswith(("greater_than", "less_than")):
+    message = (
+        f"{field} is {came}; wanted {error['msg'].removeprefix('Input should be ').removeprefix('String should have ')}"
+    )
+    if error["type"].startswith(("greater_than", "less_than", "string_too_long", "texture_size")):
         return OutOfRange(message, field=field)
     return MalformedInput(message, field=field, code="not_finite" if error["type"] == "finite_number" else None)
 
@@ -157,7 +165,17 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = f"{request.method} {request.url.path[:SHOWN]}: {error.detail}; /docs tells what there is"
     code = CODES.get(error.status_code, HTTPStatus(error.status_code).name.lower())
-    return problem_response(request, error.status_code, detail, code=code, headers=error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(_methods(request))
+    return problem_response(request, error.status_code, detail, code=code, headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What the path answers to: a router names the methods of the first route alone that has the path."""
+    scopes = {method: dict(request.scope) | {"method": method} for method in METHODS}
+    routes = request.app.routes
+    return [name for name, scope in scopes.items() if any(r.matches(scope)[0] is Match.FULL for r in routes)]
 
 
 async def _on_disconnect(request: Request, error: Exception) -> Response:

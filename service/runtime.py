@@ -1,15 +1,29 @@
 """What the running process shares between requests."""
 
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from models.engine import Engine
+import models.engine
+from models.engine import Engine, Sampling
 from service.problems import NotReady
 from service.settings import Settings
 from service.slots import Slots
 
 RETRY_AFTER_S = 2.0
+
+
+def open_engine(settings: Settings) -> Engine:
+    """The engine that the settings ask for; takes seconds, and more on the first start."""
+    return models.engine.load_engine(
+        weights=settings.weights,
+        cache=settings.cache,
+        styles=settings.styles,
+        device=settings.device,
+        threads=settings.threads,
+        sampling=Sampling(steps=settings.sampler_steps),
+    )
 
 
 class Runtime:
@@ -39,5 +53,12 @@ async def _engine(request: Request) -> Engine:
     return (await _runtime(request)).engine
 
 
+async def _held_slot(request: Request) -> AsyncIterator[None]:
+    async with (await _runtime(request)).slots.hold(request.receive):
+        yield
+
+
 CurrentRuntime = Annotated[Runtime, Depends(_runtime)]
 WarmEngine = Annotated[Engine, Depends(_engine)]
+HeldSlot = Annotated[None, Depends(_held_slot)]
+"""A slot, held until the response has been sent or cut; ask for it after the form, which must have been read."""

@@ -1,65 +1,13 @@
-"""What crosses the wire: the form of `POST /animate`, and the JSON answers."""
+"""What crosses the wire: the forms, and the JSON answers."""
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from fastapi import UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import PydanticCustomError
-from starlette.datastructures import UploadFile as FormFile
+from pydantic import BaseModel, ConfigDict, Field
 
 from models.core import AnimateOptions
 from models.engine import ENGINES
 from service.encoders import ENCODERS
-
-
-def _named_none(name: str) -> BeforeValidator:
-    """The word `name` in a form stands for None."""
-    return BeforeValidator(lambda value: None if value == name else value)
-
-
-def _written(pattern: str, wanted: str) -> BeforeValidator:
-    """A number in a form is written as `pattern` says; pydantic alone takes 1_000, and 500.0 for a whole one."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and not re.fullmatch(pattern, value):
-            raise PydanticCustomError("number_written", wanted)
-        return value
-
-    return BeforeValidator(check)
-
-
-def _check_file(value: Any) -> Any:
-    if not isinstance(value, FormFile):
-        raise PydanticCustomError("file_type", "Input should be a file")
-    return value
-
-
-def _drop_default(schema: dict[str, Any]) -> None:
-    """A form cannot carry null, so that an absent field has no default to show."""
-    del schema["default"]
-
-
-MIN_POINTS, MAX_POINTS = AnimateOptions.MIN_POINTS, AnimateOptions.MAX_POINTS
-POINTS_SCHEMA = {"type": "integer", "minimum": MIN_POINTS, "maximum": MAX_POINTS}
-
-WHOLE, DECIMAL = r"[+-]?[0-9]+", r"[^_]*"
-Decimal = Annotated[float, _written(DECIMAL, "a number")]
-Whole = Annotated[int, _written(WHOLE, "a whole number")]
-Points = Annotated[
-    int,
-    Field(ge=MIN_POINTS, le=MAX_POINTS),
-    _written(WHOLE, f"native, or a whole number, {MIN_POINTS} to {MAX_POINTS}"),
-]
-Resolution = Annotated[
-    Points | None,
-    _named_none("native"),
-    WithJsonSchema({"anyOf": [{"type": "string", "const": "native"}, POINTS_SCHEMA]}),
-]
-Texture = Annotated[int | None, _named_none("none"), WithJsonSchema({"type": "string", "enum": ["none"]})]
-OptionalText = Annotated[str | SkipJsonSchema[None], _named_none(""), Field(json_schema_extra=_drop_default)]
-"""Left out or empty, as browsers send a field that nobody filled in, it is None."""
+from service.fields import Decimal, File, Mix, OptionalFile, OptionalText, Resolution, Texture, Whole
 
 
 class AnimateForm(BaseModel):
@@ -67,7 +15,7 @@ class AnimateForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    audio: Annotated[UploadFile, BeforeValidator(_check_file)] = Field(
+    audio: File = Field(
         description="Speech: wav, flac, mp3, ogg/opus, m4a/aac or webm; any rate, any channels (mixed down).",
     )
     engine: str = Field(
@@ -91,6 +39,12 @@ class AnimateForm(BaseModel):
         default=None,
         description="The style of the wrinkles alone, overriding `style`; mmtalker makes none: 422.",
         examples=[""],
+    )
+    style_file: OptionalFile = Field(
+        default=None,
+        description="A style of your own, overriding `style`, which together with it is 422, as are `motion_style` and "
+        "`wrinkle_style`: a stored pivot (`GET /styles/{id}/pivot`), or an example sequence as `POST "
+        "/styles/{id}/pivot` takes it.",
     )
     resolution: Resolution = Field(
         default="native",
@@ -121,12 +75,13 @@ class AnimateForm(BaseModel):
     texture: Texture = Field(
         default="none",
         validate_default=True,
-        description="Size of the wrinkle textures; mmtalker makes none: any size is 422.",
+        description="Size of the wrinkle textures, which textalker makes; with mmtalker any size is 422.",
         examples=["none"],
     )
     format: str = Field(
         default="glb",
-        description="What the animation is written as. Without it `Accept` chooses, and `*/*` is `glb`.",
+        description="What the animation is written as. Without it `Accept` chooses, and `*/*` is `glb`. `bundle` needs "
+        "a `texture`.",
         json_schema_extra={"enum": list(ENCODERS)},
     )
 
@@ -138,8 +93,46 @@ class AnimateForm(BaseModel):
             fps=self.fps,
             intensity=self.intensity,
             seed=self.seed,
-            style=self.style if self.motion_style is None else self.motion_style,
+            motion_style=self.style if self.motion_style is None else self.motion_style,
+            wrinkle_style=self.style if self.wrinkle_style is None else self.wrinkle_style,
+            texture=self.texture,
         )
+
+
+class ExampleForm(BaseModel):
+    """The field of `POST /styles/{id}/pivot`; any other is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    example: File = Field(
+        description="Somebody in motion, on the vertices of the default head: an animated GLB as `glb` writes it, a "
+        "zip of GLBs or of OBJs with textures, an `npz-stream`, an .npz with `vertices` (T, V, 3), or a stored pivot; "
+        "docs/formats.md has the details.",
+    )
+
+
+class StyleMix(BaseModel):
+    """A style to store, mixed from those that exist: its motion, its wrinkles, or both."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(
+        description="Its name: lower-case letters, digits, - and _; at most 64.", examples=["calm-furrowed"]
+    )
+    motion: Mix = Field(default=None, description="Expression for the motion.", examples=["calm(0.7)+neutral(0.3)"])
+    wrinkle: Mix = Field(default=None, description="Expression for the wrinkles.", examples=["neutral"])
+    description: str = Field(default="", max_length=500, description="What it looks like.", examples=[""])
+
+
+class StyleCard(BaseModel):
+    """A style, shipped or user-made."""
+
+    id: str = Field(examples=["neutral"])
+    description: str = Field(description="What it looks like.")
+    motion: bool = Field(description="Whether it has a motion style.")
+    wrinkle: bool = Field(description="Whether it has a wrinkle style.")
+    origin: str = Field(description="Where it comes from.", examples=["shipped"])
+    statistics: dict[str, float] = Field(description="What was measured of it.")
 
 
 class TemplateCard(BaseModel):
@@ -173,6 +166,7 @@ class Limits(BaseModel):
     max_points: int
     max_fps: float
     max_frame_points: int = Field(description="Largest product of frames times points.")
+    max_frame_texels: int = Field(description="Largest product of frames times texels, where each frame has its own.")
 
 
 class Info(BaseModel):

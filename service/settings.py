@@ -41,11 +41,22 @@ class Settings(BaseSettings):
         default=Path.home() / ".cache" / "talker",
         description="Folder for what is derived from the weights and can be made again, such as ONNX graphs.",
     )
+    styles: Path = Field(
+        default=Path.home() / ".local" / "share" / "talker" / "styles",
+        description="Folder of the styles that users make.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where inference runs; `auto` takes CUDA if it is there."
     )
     threads: int = Field(
         default=0, ge=0, description="CPU threads of one inference; 0 leaves the choice to the runtime."
+    )
+
+    sampler_steps: int = Field(
+        default=10,
+        ge=1,
+        le=500,
+        description="Steps of TexTalker's sampler for a window of three seconds; more are slower.",
     )
 
     concurrency: int = Field(
@@ -61,7 +72,9 @@ class Settings(BaseSettings):
     )
 
     max_upload_bytes: int = Field(
-        default=128 * MIB, ge=1, description="Largest audio file, in bytes: ten minutes of 48 kHz stereo WAV fit."
+        default=128 * MIB,
+        ge=1,
+        description="Largest upload, all files together, in bytes: ten minutes of 48 kHz stereo WAV fit.",
     )
     max_audio_s: float = Field(default=600, gt=0, description="Longest audio, in seconds.")
     max_points: int = Field(
@@ -74,6 +87,11 @@ class Settings(BaseSettings):
         default=120_000_000,
         ge=1,
         description="Largest product of frames times points of one animation.",
+    )
+    max_frame_texels: int = Field(
+        default=5_000_000_000,
+        ge=1,
+        description="Largest product of frames times texels of one animation, in formats where each frame has its own.",
     )
 
     @model_validator(mode="before")

@@ -10,6 +10,7 @@ from service.contract import headers, problem_responses
 from service.encoders import ENCODERS
 from service.encoders.container import GlbDocument
 from service.encoders.surface import split_seams
+from service.encoders.textures import base_color
 from service.runtime import WarmEngine
 from service.schemas import TemplateCard
 from service.stream import attachment
@@ -50,7 +51,7 @@ async def describe_template(template: Template) -> TemplateCard:
 def template_mesh(template: Template) -> Response:
     """The head at rest as a static GLB: its vertices in order, then the copies that UV seams need."""
     document = GlbDocument({"licence": template.licence})
-    document.add_mesh(split_seams(template.mesh), template.mesh.vertices)
+    document.add_mesh(split_seams(template.mesh), template.mesh.vertices, base_color(template.mesh))
     disposition = {"Content-Disposition": attachment(template.id, GLB.extension)}
     return Response(b"".join(document.chunks()), media_type=GLB.media_type, headers=disposition)
 

@@ -7,13 +7,14 @@ import time
 import wave
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pytest
 
-from models.core import AnimateOptions, Clip, Frame, Mesh, Waveform, frame_count
-from models.errors import UnknownName
+from models.core import AnimateOptions, Clip, Frame, Mesh, StylePivot, Waveform, frame_count
+from models.engine import ENGINES
+from models.errors import Conflict, MalformedInput, Protected, UnknownName, UnsupportedMedia
 from models.styles import parse_style
 
 if TYPE_CHECKING:  # tests of models and training do without the service
@@ -48,14 +49,24 @@ class FakeTemplate:
     region_sizes: Mapping[str, int] = field(default_factory=lambda: {"lips": 9, "eyes": 4, "upper_face": 14})
 
 
+def fake_style(id: str, origin: str = "shipped", value: float = 0.0) -> StylePivot:
+    """A style of both parts, all of whose latents are `value`."""
+    latents = np.full(4, value, np.float32)
+    return StylePivot(id, f"{id}, for tests", origin, {"opening_mm": 1.5}, latents, latents)
+
+
 class FakeEngine:
     """models.engine.Engine, made to misbehave.
 
-    It raises `failure` at the frame `fail_at`; at the frame `hold_at` it sets `held` and waits for `gate`.
+    Wrinkles are as deep as the wrinkle style's share of calm, and leave the texels of the upper half alone. An example
+    is the word `example` and the value of its latents. It raises `failure` at the frame `fail_at`; at the
+    frame `hold_at` it sets `held` and waits for `gate`.
     """
 
     def __init__(self) -> None:
         self.mesh = grid_mesh()
+        self.styles: dict[str, StylePivot] = {"neutral": fake_style("neutral"), "calm": fake_style("calm", value=1.0)}
+        self.pivots: list[StylePivot | None] = []
         self.fail_at: int | None = None
         self.failure: Exception = RuntimeError("a secret of the engine")
         self.hold_at: int | None = None
@@ -71,14 +82,23 @@ class FakeEngine:
     def templates(self) -> Mapping[str, FakeTemplate]:
         return {"default": FakeTemplate("default", self.mesh)}
 
-    def check(self, options: AnimateOptions, *, template: str = "default") -> None:
+    def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
         if template not in self.templates:
             raise UnknownName("template", template, self.templates)
-        parse_style(options.style, ("neutral", "calm"))
+        for name in ("motion_style", "wrinkle_style"):
+            parse_style(getattr(options, name), self.styles, field=name)
 
-    def animate(self, waveform: Waveform, options: AnimateOptions, *, template: str = "default") -> Clip:
-        self.check(options, template=template)
+    def animate(
+        self,
+        waveform: Waveform,
+        options: AnimateOptions,
+        *,
+        template: str = "default",
+        pivot: StylePivot | None = None,
+    ) -> Clip:
+        self.check(options, template=template, pivot=pivot)
         self.calls.append((waveform, options))
+        self.pivots.append(pivot)
         count = frame_count(waveform.duration_s, options.fps)
         return Clip(
             mesh=self.mesh,
@@ -88,7 +108,46 @@ class FakeEngine:
             engine=options.engine,
             checkpoints={"mmtalker": "0" * 64},
             frames=self._frames(count, options),
+            texture=options.texture,
+            styles={"motion": options.motion_style, "wrinkle": options.wrinkle_style},
         )
+
+    def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
+        kind, _, value = file.read().decode().partition(" ")
+        if kind == "cube":
+            raise MalformedInput("an example of 8 vertices; wanted 49: send this head", code="other_topology")
+        if kind != "example":
+            raise UnsupportedMedia("no example; wanted one: send it", code="not_example")
+        return fake_style(id, "upload", float(value))
+
+    def store_style(self, pivot: StylePivot) -> bytes:
+        assert pivot.motion is not None
+        return f"example {pivot.motion[0]}".encode()
+
+    def add_style(self, pivot: StylePivot) -> None:
+        if pivot.id in self.styles:
+            raise Conflict(f"there is a style {pivot.id} already; choose another id", field="id")
+        self.styles[pivot.id] = pivot
+
+    def mix_style(self, id: str, motion: str | None, wrinkle: str | None, description: str) -> StylePivot:
+        latents = [
+            None if text is None else self._mixed(text, name)
+            for name, text in (("motion", motion), ("wrinkle", wrinkle))
+        ]
+        style = StylePivot(id, description, "mix", {}, *latents)
+        self.add_style(style)
+        return style
+
+    def remove_style(self, id: str) -> None:
+        if id not in self.styles:
+            raise UnknownName("style", id, self.styles, field="id")
+        if self.styles[id].origin == "shipped":
+            raise Protected(f"{id} was shipped; only user-made styles can be removed", field="id")
+        del self.styles[id]
+
+    def _mixed(self, expression: str, field: str) -> np.ndarray:
+        shares = parse_style(expression, self.styles, field=field)
+        return sum(np.float32(share) * self.styles[id].motion for id, share in shares.items())
 
     def _frames(self, count: int, options: AnimateOptions) -> Iterator[Frame]:
         try:
@@ -100,13 +159,22 @@ class FakeEngine:
                     raise self.failure
                 offset = np.float32(0.001 * options.intensity * math.sin(index))
                 self.made += 1
-                yield Frame(index, index / options.fps, self.mesh.vertices + offset)
+                wrinkles = self._wrinkles(index, options) if options.texture else None
+                yield Frame(index, index / options.fps, self.mesh.vertices + offset, wrinkles)
         finally:
             self.closed.set()
 
+    def _wrinkles(self, index: int, options: AnimateOptions) -> np.ndarray:
+        """(16, 16, 3): two folds, each at its own pace."""
+        depth = 0.1 + 0.3 * parse_style(options.wrinkle_style, self.styles).get("calm", 0.0)
+        maps = np.zeros((16, 16, 3))
+        maps[9] = -depth * abs(math.sin(index)) * np.array([0.5, 0.8, 1.0])
+        maps[13, 4:12] = -depth * abs(math.cos(0.7 * index))
+        return maps.astype(np.float16)
+
     def describe(self) -> dict[str, Any]:
         return {
-            "engines": ["mmtalker"],
+            "engines": list(ENGINES),
             "checkpoints": {"mmtalker": "0" * 64},
             "device": "cpu",
             "providers": ["CPUExecutionProvider"],

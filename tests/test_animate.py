@@ -2,15 +2,19 @@
 
 import threading
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from conftest import FakeEngine, wait_until, wav
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from service.app import create_app
 from service.encoders import ENCODERS
+from service.frames_reader import read_frames
 from service.settings import Settings
 from service.slots import Slots
 
@@ -43,6 +47,10 @@ def cut(*fields: tuple[str, str | None, bytes], by: int) -> dict[str, Any]:
     return whole | {"content": whole["content"][:-by]}
 
 
+WRINKLED = {"engine": "textalker", "texture": "512"}
+TEXTURED = {"bundle": WRINKLED}
+"""Formats that need textures."""
+
 AUDIO = ("audio", "speech.wav", wav())
 BROKEN = {"content": b"--x\r\nno part", "headers": {"Content-Type": "multipart/form-data; boundary=y"}}
 UNBOUNDED = {"content": b"", "headers": {"Content-Type": "multipart/form-data"}}
@@ -50,7 +58,7 @@ UNBOUNDED = {"content": b"", "headers": {"Content-Type": "multipart/form-data"}}
 
 @pytest.mark.parametrize("name", ENCODERS)
 def test_each_format_streams_with_its_own_media_type(client: TestClient, name: str) -> None:
-    response = post(client, format=name)
+    response = post(client, format=name, **TEXTURED.get(name, {}))
     encoder = ENCODERS[name]
     assert response.status_code == 200
     assert response.headers["content-type"] == encoder.media_type
@@ -70,7 +78,7 @@ def test_response_tells_frames_rate_and_id(client: TestClient) -> None:
 def test_defaults_are_the_contracts(client: TestClient, engine: FakeEngine) -> None:
     response = post(client)
     (_, options), *_ = engine.calls
-    assert (options.engine, options.style, options.resolution) == ("mmtalker", "neutral", None)
+    assert (options.engine, options.motion_style, options.resolution) == ("mmtalker", "neutral", None)
     assert (options.fps, options.intensity, options.seed) == (30, 1, 0)
     assert response.headers["content-type"] == "model/gltf-binary"
 
@@ -91,13 +99,89 @@ def test_every_field_reaches_the_engine(client: TestClient, engine: FakeEngine) 
     assert response.status_code == 200
     (waveform, options), *_ = engine.calls
     assert waveform.duration_s == pytest.approx(0.2)
-    assert (options.style, options.resolution, options.fps) == ("calm", 700, 29.97)
+    assert (options.motion_style, options.resolution, options.fps) == ("calm", 700, 29.97)
     assert (options.intensity, options.seed) == (0.5, 9)
 
 
 def test_motion_style_overrides_style(client: TestClient, engine: FakeEngine) -> None:
     assert post(client, style="neutral", motion_style="calm").status_code == 200
-    assert engine.calls[0][1].style == "calm"
+    assert engine.calls[0][1].motion_style == "calm"
+
+
+def test_wrinkle_style_overrides_style(client: TestClient, engine: FakeEngine) -> None:
+    assert post(client, style="calm", wrinkle_style="neutral", **WRINKLED).status_code == 200
+    (_, options), *_ = engine.calls
+    assert (options.motion_style, options.wrinkle_style, options.texture) == ("calm", "neutral", 512)
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("size", [512, 1024])
+def test_textures_come_in_every_format_at_the_size_asked_for(client: TestClient, name: str, size: int) -> None:
+    fields = WRINKLED | {"texture": str(size), "format": name, "fps": "5"}
+    content = post(client, **fields, style="calm").content
+    if name == "npz-stream":
+        header, chunks = read_frames(BytesIO(content))
+        assert header.fields["wrinkles"]["shape"] == [size, size, 3]
+        assert len(list(chunks)) == 1
+        return
+    packed = content
+    if name != "glb":
+        with ZipFile(BytesIO(content)) as archive:
+            wanted = {"obj": "frame_000000.jpg", "glb-sequence": "frame_000000.glb", "bundle": "wrinkle_0.png"}[name]
+            packed = archive.read(wanted)
+    start = max(packed.find(b"\x89PNG"), packed.find(b"\xff\xd8\xff"))
+    with Image.open(BytesIO(packed[start:])) as image:
+        assert image.size == (size, size)
+
+
+def test_a_style_file_is_read_and_animates_once(client: TestClient, engine: FakeEngine) -> None:
+    files = {"audio": wav(), "style_file": b"example 0.25"}
+    assert client.post("/animate", files=files, data=WRINKLED).status_code == 200
+    (pivot,) = engine.pivots
+    assert pivot is not None
+    assert pivot.wrinkle is not None
+    assert pivot.wrinkle.tolist() == [0.25] * 4
+    assert set(engine.styles) == {"neutral", "calm"}
+
+
+@pytest.mark.parametrize("empty", [("style_file", None, b""), ("style_file", "", b"")], ids=["text", "file"])
+def test_a_style_file_that_nobody_chose_is_absent(
+    client: TestClient, engine: FakeEngine, empty: tuple[str, str | None, bytes]
+) -> None:
+    """As browsers send it; then a style may be given."""
+    assert client.post("/animate", **parts(AUDIO, empty, ("style", None, b"calm"))).status_code == 200
+    assert engine.pivots == [None]
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "status", "code", "field"),
+    [
+        (b"example 0.5", {"style": "calm"}, 422, "impossible_combination", "style"),
+        (b"example 0.5", {"style": "neutral"}, 422, "impossible_combination", "style"),
+        (b"example 0.5", {"motion_style": "calm"}, 422, "impossible_combination", "motion_style"),
+        (b"example 0.5", {"wrinkle_style": "calm"}, 422, "impossible_combination", "wrinkle_style"),
+        (b"nothing of the kind", {}, 415, "not_example", "style_file"),
+        (b"", {}, 415, "not_example", "style_file"),
+        (b"cube 1", {}, 400, "other_topology", "style_file"),
+    ],
+)
+def test_a_style_file_that_cannot_be_used_is_refused(
+    client: TestClient, engine: FakeEngine, content: bytes, fields: dict[str, str], status: int, code: str, field: str
+) -> None:
+    response = client.post(
+        "/animate", files={"audio": wav(), "style_file": ("mine.glb", content)}, data=fields | {"engine": "textalker"}
+    )
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["field"]) == (status, code, field), problem
+    assert engine.made == 0
+
+
+def test_both_files_together_are_under_the_upload_limit(small: TestClient) -> None:
+    """100 kB and what framing may add."""
+    half = b"example 0.5" + b" " * 200_000
+    files = {"audio": wav(1.0), "style_file": half}
+    assert small.post("/animate", files=files).status_code == 200
+    assert small.post("/animate", files={"audio": wav(1.0), "style_file": half * 2}).status_code == 413
 
 
 @pytest.mark.parametrize("style", ["calm(2)", "calm( 0.3 ) + calm(0.7)", '{"calm": 0.5}', " calm "])
@@ -108,7 +192,7 @@ def test_a_style_may_be_an_expression(client: TestClient, style: str) -> None:
 def test_a_field_that_nobody_filled_in_is_absent(client: TestClient, engine: FakeEngine) -> None:
     """As browsers send it, the page of /docs among them."""
     assert post(client, style="calm", motion_style="", wrinkle_style="").status_code == 200
-    assert engine.calls[0][1].style == "calm"
+    assert engine.calls[0][1].motion_style == "calm"
 
 
 def test_a_form_may_say_that_it_is_utf_8(client: TestClient) -> None:
@@ -143,9 +227,24 @@ def test_the_same_request_gives_the_same_bytes(client: TestClient) -> None:
         ({"resolution": "3"}, 422, "out_of_range", "resolution"),
         ({"resolution": "100001"}, 422, "out_of_range", "resolution"),
         ({"texture": "large"}, 400, "malformed", "texture"),
+        ({"texture": "512.0"}, 400, "malformed", "texture"),
         ({"texture": "1024"}, 422, "impossible_combination", "texture"),
+        ({"texture": "3000", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"texture": "2048", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"texture": "8192", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"texture": "0", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"texture": "-512", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"format": "bundle"}, 422, "impossible_combination", "texture"),
+        ({"format": "bundle", "engine": "textalker"}, 422, "impossible_combination", "texture"),
+        ({"wrinkle_style": "clam", "engine": "textalker"}, 404, "unknown_style", "wrinkle_style"),
+        ({"wrinkle_style": "calm(-1)", "engine": "textalker"}, 422, "out_of_range", "wrinkle_style"),
+        ({"wrinkle_style": "calm(0)+neutral(0)", "engine": "textalker"}, 422, "out_of_range", "wrinkle_style"),
+        ({"style": "calm(0)"}, 422, "out_of_range", "style"),
+        ({"style": "+".join(["calm"] * 65)}, 413, "too_large", "style"),
+        ({"motion_style": "+".join(["calm"] * 3000)}, 413, "too_large", "motion_style"),
+        ({"style_file": "calm"}, 400, "malformed", "style_file"),
         ({"wrinkle_style": "calm"}, 422, "impossible_combination", "wrinkle_style"),
-        ({"engine": "textalker"}, 404, "unknown_engine", "engine"),
+        ({"engine": "faceformer"}, 404, "unknown_engine", "engine"),
         ({"template": "nobody"}, 404, "unknown_template", "template"),
         ({"template": "../../etc/passwd"}, 404, "unknown_template", "template"),
         ({"style": "clam"}, 404, "unknown_style", "style"),
@@ -185,6 +284,7 @@ def test_bad_fields_are_refused(
         (parts(("audio", "speech.wav", b"")), 415, "empty_audio", "audio"),
         (parts(("audio", "speech.wav", b"not a sound")), 415, "not_audio", "audio"),
         (parts(AUDIO, ("style", None, b"x" * 20_000)), 400, "malformed", None),
+        (parts(AUDIO, ("style", None, b"+".join([b"calm"] * 10_000))), 400, "malformed", None),
         (parts(AUDIO, *[(f"f{i}", None, b"") for i in range(100)]), 400, "malformed", None),
         (parts(*[(f"f{i}", "f", b"") for i in range(100)]), 400, "malformed", None),
         (BROKEN, 400, "malformed", None),
@@ -210,7 +310,7 @@ def test_bad_bodies_are_refused(
 
 
 def test_an_unknown_name_comes_with_the_known_ones(client: TestClient) -> None:
-    assert post(client, engine="textalker").json()["known"] == ["mmtalker"]
+    assert post(client, engine="faceformer").json()["known"] == ["mmtalker", "textalker"]
     assert post(client, template="nobody").json()["known"] == ["default"]
     assert post(client, style="clam").json()["known"] == ["calm", "neutral"]
     assert "known" not in post(client, fps="0").json()
@@ -282,8 +382,15 @@ def test_the_file_is_named_after_the_upload_safely(client: TestClient, upload: s
 
 @pytest.fixture
 def small(engine: FakeEngine) -> Iterator[TestClient]:
-    """A service of small limits: 100 kB, 2 s, 1000 points, 60 fps, 49 points x 40 frames."""
-    limits = Settings(max_upload_bytes=100_000, max_audio_s=2, max_points=1000, max_fps=60, max_frame_points=49 * 40)
+    """A service of small limits: 100 kB, 2 s, 1000 points, 60 fps, 49 points x 40 frames, 10 textures of 512²."""
+    limits = Settings(
+        max_upload_bytes=100_000,
+        max_audio_s=2,
+        max_points=1000,
+        max_fps=60,
+        max_frame_points=49 * 40,
+        max_frame_texels=10 * 512**2,
+    )
     with TestClient(create_app(limits, engine)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200)
         yield client
@@ -297,6 +404,7 @@ def small(engine: FakeEngine) -> Iterator[TestClient]:
         (0.2, {"resolution": "1001"}, "resolution", "1001", "1000"),
         (0.2, {"fps": "61"}, "fps", "61", "60"),
         (1.4, {"fps": "30"}, "resolution", "2,058", "1,960"),
+        (1.1, {"fps": "10", "format": "obj", "engine": "textalker", "texture": "512"}, "texture", "2,883,584", "2,621"),
     ],
 )
 def test_a_limit_is_named_with_the_number(
@@ -311,6 +419,18 @@ def test_a_limit_is_named_with_the_number(
 
 def test_what_is_within_the_limits_passes(small: TestClient) -> None:
     assert post(small, audio=("a.wav", wav(1.0)), fps="40", resolution="1000").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["glb", "bundle"])
+def test_a_basis_of_textures_is_not_counted_by_the_frame(small: TestClient, name: str) -> None:
+    assert post(small, audio=("a.wav", wav(1.1)), fps="10", format=name, **WRINKLED).status_code == 200
+
+
+def test_sizes_that_come_later_are_refused_with_those_that_work(client: TestClient) -> None:
+    detail = post(client, engine="textalker", texture="2048").json()["detail"]
+    assert detail == "texture is '2048'; wanted none, 512 or 1024; larger ones come with a later part"
+    detail = post(client, engine="textalker", texture="600").json()["detail"]
+    assert detail == "texture is '600'; wanted none, 512 or 1024"
 
 
 def test_a_head_of_too_many_points_is_refused_at_native(engine: FakeEngine) -> None:

@@ -14,6 +14,7 @@ from conftest import FakeEngine, wav
 from fastapi.testclient import TestClient
 
 from models.core import AnimateOptions
+from models.engine import Sampling
 from models.errors import CheckpointError, TalkerError
 from service import cli
 from service.encoders import ENCODERS
@@ -54,7 +55,9 @@ def test_the_console_script_is_main() -> None:
     assert script.load() is cli.main
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["animate", "--help"], ["serve", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["animate", "--help"], ["serve", "--help"], ["styles", "--help"], ["--version"]]
+)
 def test_help_comes_before_anything_heavy_is_imported(arguments: list[str]) -> None:
     program = (
         "import sys; from service.cli import main\n"
@@ -97,7 +100,8 @@ def test_a_wrong_command_line_is_refused_with_the_usage(
 def test_it_writes_what_the_service_answers(client: TestClient, speech: Path, tmp_path: Path) -> None:
     """Same speech and same fields, same bytes, in every format."""
     fields = {"fps": "24", "intensity": "0.5", "seed": "7", "style": "calm", "resolution": "600"}
-    options = [f"--{name}={value}" for name, value in fields.items()]
+    fields |= {"engine": "textalker", "texture": "512", "wrinkle_style": "calm(0.5)+neutral"}
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
     for name in ENCODERS:
         assert run("animate", speech, "-o", tmp_path / "out", "--format", name, *options) == 0
         response = client.post("/animate", files={"audio": speech.read_bytes()}, data=fields | {"format": name})
@@ -106,14 +110,17 @@ def test_it_writes_what_the_service_answers(client: TestClient, speech: Path, tm
 
 
 def test_with_defaults_it_writes_what_the_service_answers(client: TestClient, speech: Path, tmp_path: Path) -> None:
-    for name in ENCODERS:
+    for name in ENCODERS.keys() - {"bundle"}:
         assert run("animate", speech, "-o", tmp_path / "out", "--format", name) == 0
         response = client.post("/animate", files={"audio": speech.read_bytes()}, data={"format": name})
         assert (tmp_path / "out").read_bytes() == response.content
 
 
 def test_every_option_is_a_field_of_the_form_with_its_default(speech: Path, engine: FakeEngine) -> None:
-    assert set(cli.FORM_FIELDS) < AnimateForm.model_fields.keys()
+    for name, default, _ in cli.OPTIONS:
+        field = AnimateForm.model_fields[name.replace("-", "_")]
+        shown = f"{field.default:g}" if isinstance(field.default, float) else str(field.default)
+        assert default == ("as --style" if field.default is None else shown)
     assert run("animate", speech, "-o", speech.with_name("out.glb")) == 0
     ((_, options),) = engine.calls
     assert options == AnimateOptions()
@@ -125,6 +132,23 @@ def test_the_suffix_chooses_the_format_where_one_format_has_it(name: str, speech
     assert run("animate", speech, "-o", plain) == 0
     assert run("animate", speech, "-o", named, "--format", name) == 0
     assert plain.read_bytes() == named.read_bytes()
+
+
+def test_a_style_file_is_the_style(speech: Path, engine: FakeEngine, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("example 0.25")
+    assert run("animate", speech, "-o", tmp_path / "out.glb", "--style-file", tmp_path / "mine") == 0
+    (pivot,) = engine.pivots
+    assert pivot is not None
+    assert pivot.motion is not None
+    assert pivot.motion.tolist() == [0.25] * 4
+
+
+def test_styles_prints_a_line_a_style(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("styles") == 0
+    assert [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()] == [
+        ["calm", "motion+wrinkles", "calm, for tests"],
+        ["neutral", "motion+wrinkles", "neutral, for tests"],
+    ]
 
 
 def test_help_tells_each_format_and_its_suffix(capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,13 +182,15 @@ def test_a_terminal_sees_the_progress(speech: Path, tmp_path: Path, monkeypatch:
 def test_the_settings_are_the_services(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[dict[str, Any]]
 ) -> None:
-    for name in ("weights", "cache"):
+    for name in ("weights", "cache", "styles"):
         monkeypatch.setenv(f"TALKER_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("TALKER_DEVICE", "cpu")
     monkeypatch.setenv("TALKER_THREADS", "3")
+    monkeypatch.setenv("TALKER_SAMPLER_STEPS", "25")
     assert run("animate", speech, "-o", tmp_path / "head.glb") == 0
     assert loaded == [
-        {"weights": tmp_path / "weights", "cache": tmp_path / "cache", "device": "cpu", "threads": 3},
+        {name: tmp_path / name for name in ("weights", "cache", "styles")}
+        | {"device": "cpu", "threads": 3, "sampling": Sampling(steps=25)},
     ]
 
 
@@ -176,11 +202,20 @@ def test_the_settings_are_the_services(
         (["--resolution", "3"], "resolution is '3'; wanted greater than or equal to 500"),
         (["--intensity=-1"], "intensity is '-1'; wanted greater than or equal to 0"),
         (["--seed", "one"], "seed is 'one'; wanted a whole number"),
+        (["--wrinkle-style", "calm"], "wrinkle_style = calm with engine = mmtalker"),
+        (["--texture", "2048", "--engine", "textalker"], "texture is '2048'; wanted none, 512 or 1024; larger ones"),
+        (["--format", "bundle"], "format = bundle without textures"),
+        (["--style-file", "example", "--style", "calm"], "style together with style_file"),
+        (["--style-file", "cube"], "an example of 8 vertices"),
+        (["--style-file", "nowhere"], "nowhere cannot be read (No such file or directory)"),
         (["--style", "clam"], "unknown style 'clam'; known: calm, neutral"),
         (["--template", "dog"], "unknown template 'dog'; known: default"),
         (["--format", "fbx"], "unknown format 'fbx'; known: glb"),
-        (["--output", "out.zip"], "out.zip does not tell the format; it may be glb-sequence, obj: add --format"),
-        (["--output", "out"], "out does not tell the format; it may be glb, glb-sequence, obj, npz-stream"),
+        (
+            ["--output", "out.zip"],
+            "out.zip does not tell the format; it may be glb-sequence, obj, bundle: add --format",
+        ),
+        (["--output", "out"], "out does not tell the format; it may be glb, glb-sequence, obj, npz-stream, bundle"),
         (["--output", "nowhere/out.glb"], "nowhere/out.glb lies in no folder that exists; make "),
         (["--output", "folder.glb"], "folder.glb is no regular file"),
     ],
@@ -196,16 +231,18 @@ def test_what_the_service_refuses_is_refused(
     """With the error's message on one line, exit code 2, and no file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder.glb").mkdir()
+    for name in ("example", "cube"):
+        (tmp_path / name).write_text(f"{name} 0.5")
     assert run("animate", speech, "-o", "out.glb", *options) == cli.REFUSED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"talker: {message}")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.glb", "speech.wav"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cube", "example", "folder.glb", "speech.wav"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "speech.wav cannot be read (No such file or directory); wanted an audio file"),
+        (None, "speech.wav cannot be read (No such file or directory); wanted the file for audio"),
         (b"", "an empty file; wanted speech"),
         (b"These are words.", "a file that does not decode"),
     ],
@@ -309,7 +346,7 @@ def test_the_shipped_weights_animate(speech: Path, tmp_path: Path) -> None:
     assert process.stdout.startswith("wrote ")
     with (tmp_path / "head.frames").open("rb") as file:
         header, chunks = read_frames(file)
-        assert header.frame_count == sum(len(positions) for _, positions in chunks) == 6
+        assert header.frame_count == sum(len(chunk.positions) for chunk in chunks) == 6
 
 
 @pytest.fixture

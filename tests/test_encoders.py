@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from models.core import Clip, Frame, Mesh
-from models.errors import TalkerError
-from service.encoders import ENCODERS, encode
-from service.encoders import glb as glb_module
+from models.errors import OutOfRange, TalkerError
+from service.encoders import ENCODERS, encode, whole_clip, wrinkle_basis
 from service.frames_reader import FramesError, read_frames
 
 FPS = 30.0
-FORMATS = sorted(ENCODERS)
+CASES = [(name, size) for name in sorted(ENCODERS) for size in (None, 64) if size or name != "bundle"]
+"""Every format without textures and with some; a bundle is nothing without."""
+every_case = pytest.mark.parametrize(("name", "texture"), CASES)
 
 
 def bumpy_mesh(rows: int = 20, columns: int = 24, bumps: float = 0.1, png: bytes | None = None) -> Mesh:
@@ -54,16 +55,31 @@ def smooth_motion(mesh: Mesh, frames: int, rank: int = 20) -> np.ndarray:
     return (np.einsum("tk,kvx->tvx", weights, shapes) * front).astype(np.float32)
 
 
-def clip_of(mesh: Mesh, offsets: np.ndarray) -> Clip:
-    """A clip whose frames are the mesh plus each of the offsets."""
-    frames = (Frame(index, index / FPS, mesh.vertices + offset) for index, offset in enumerate(offsets))
-    return Clip(mesh, FPS, len(offsets), 7, "mmtalker", {"mmtalker": "a" * 64}, frames)
+def folds(frames: int, size: int = 16, rank: int = 5) -> np.ndarray:
+    """Wrinkle maps (frames, size, size, 3) of `rank` folds that deepen and fade; the upper quarter never changes."""
+    draw = np.random.default_rng(4)
+    shapes = draw.uniform(0, 1, (rank, size, size, 1)) * draw.uniform(0.5, 1, (rank, 1, 1, 3))
+    shapes[:, : size // 4] = 0
+    depths = -np.square(np.sin(np.arange(frames)[:, None] / FPS * draw.uniform(1, 9, rank) + 1)) / rank
+    return np.einsum("tk,kyxc->tyxc", depths, shapes).astype(np.float16)
 
 
-def bumpy_clip(frames: int = 40, **mesh: object) -> Clip:
+def clip_of(mesh: Mesh, offsets: np.ndarray, texture: int | None = None, maps: np.ndarray | None = None) -> Clip:
+    """A clip whose frames are the mesh plus each of the offsets; with a texture, they have folds, or the given maps."""
+    if texture and maps is None:
+        maps = folds(len(offsets))
+    frames = (
+        Frame(index, index / FPS, mesh.vertices + offset, None if maps is None else maps[index])
+        for index, offset in enumerate(offsets)
+    )
+    styles = {"motion": "calm", "wrinkle": "neutral"}
+    return Clip(mesh, FPS, len(offsets), 7, "mmtalker", {"mmtalker": "a" * 64}, frames, texture, styles)
+
+
+def bumpy_clip(frames: int = 40, texture: int | None = None, **mesh: object) -> Clip:
     """The clip of most tests."""
     ball = bumpy_mesh(**mesh)  # type: ignore[arg-type]
-    return clip_of(ball, smooth_motion(ball, frames))
+    return clip_of(ball, smooth_motion(ball, frames), texture)
 
 
 def encoded(name: str, clip: Clip) -> bytes:
@@ -79,8 +95,8 @@ def failing(clip: Clip, at: int) -> Iterator[Frame]:
 
 def assert_incomplete(name: str, chunks: list[bytes]) -> None:
     data = b"".join(chunks)
-    assert bool(data) == (name != "glb")
-    if name == "glb":
+    assert bool(data) == (not ENCODERS[name].needs_whole_clip)
+    if not data:
         return
     if name == "npz-stream":
         with pytest.raises(FramesError, match="cut"):
@@ -96,18 +112,19 @@ def test_the_formats_are_those_of_the_contract_and_glb_comes_first() -> None:
         "glb-sequence": "application/zip",
         "obj": "application/zip",
         "npz-stream": "application/x-talker-frames",
+        "bundle": "application/zip",
     }
     assert next(iter(ENCODERS)) == "glb"
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_the_same_clip_gives_the_same_bytes(name: str) -> None:
-    assert encoded(name, bumpy_clip()) == encoded(name, bumpy_clip())
+@every_case
+def test_the_same_clip_gives_the_same_bytes(name: str, texture: int | None) -> None:
+    assert encoded(name, bumpy_clip(texture=texture)) == encoded(name, bumpy_clip(texture=texture))
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_bytes_leave_with_the_first_frame_unless_the_whole_clip_is_needed(name: str) -> None:
-    clip = bumpy_clip()
+@every_case
+def test_bytes_leave_with_the_first_frame_unless_the_whole_clip_is_needed(name: str, texture: int | None) -> None:
+    clip = bumpy_clip(texture=texture)
     encoder = ENCODERS[name]()
     seen: list[int] = []
     frames = (seen.append(frame.index) or frame for frame in clip.frames)  # type: ignore[func-returns-value]
@@ -117,39 +134,42 @@ def test_bytes_leave_with_the_first_frame_unless_the_whole_clip_is_needed(name: 
     stream.close()
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_whoever_reads_may_stop_at_every_frame(name: str) -> None:
+@every_case
+def test_whoever_reads_may_stop_at_every_frame(name: str, texture: int | None) -> None:
     """Each frame gives a chunk, though an empty one, before the next is asked for."""
-    clip = bumpy_clip()
+    clip = bumpy_clip(texture=texture)
     seen: list[int] = []
     frames = (seen.append(frame.index) or frame for frame in clip.frames)  # type: ignore[func-returns-value]
     at_chunk = [len(seen) for _ in encode(replace(clip, frames=frames), ENCODERS[name]())]
     assert set(range(1, 41)) <= set(at_chunk)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@every_case
 @pytest.mark.parametrize("chunks", [0, 1, 3, 45], ids=["none", "one", "three", "glb compresses"])
 def test_a_consumer_that_stops_early_closes_the_frames_and_the_spool(
-    name: str, chunks: int, monkeypatch: pytest.MonkeyPatch
+    name: str, texture: int | None, chunks: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spools = watch_spools(monkeypatch)
     closed: list[bool] = []
-    stream = encode(replace(bumpy_clip(), frames=Closable(bumpy_clip().frames, closed)), ENCODERS[name]())
+    stream = encode(
+        replace(bumpy_clip(texture=texture), frames=Closable(bumpy_clip(texture=texture).frames, closed)),
+        ENCODERS[name](),
+    )
     for _ in islice(stream, chunks):
         pass
     stream.close()
     assert closed
     assert all(spool._file.closed for spool in spools)
-    assert len(spools) == (name == "glb" and chunks > 0)
+    assert len(spools) == (ENCODERS[name].needs_whole_clip and chunks > 0) * (2 if texture else 1)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@every_case
 def test_an_engine_that_fails_midway_leaves_a_cut_stream_and_nothing_open(
-    name: str, monkeypatch: pytest.MonkeyPatch
+    name: str, texture: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spools = watch_spools(monkeypatch)
     closed: list[bool] = []
-    clip = bumpy_clip()
+    clip = bumpy_clip(texture=texture)
     frames = Closable(failing(clip, at=20), closed)
     chunks: list[bytes] = []
     with pytest.raises(RuntimeError, match="the engine broke"):
@@ -159,7 +179,7 @@ def test_an_engine_that_fails_midway_leaves_a_cut_stream_and_nothing_open(
     assert_incomplete(name, chunks)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@every_case
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
@@ -171,13 +191,35 @@ def test_an_engine_that_fails_midway_leaves_a_cut_stream_and_nothing_open(
     ],
     ids=["too few", "too many", "out of order", "another mesh", "not finite"],
 )
-def test_frames_that_were_not_announced_are_refused_and_the_stream_is_cut(name: str, fault, message: str) -> None:  # type: ignore[no-untyped-def]
-    clip = bumpy_clip()
+def test_frames_that_were_not_announced_are_refused_and_the_stream_is_cut(
+    name: str, texture: int | None, fault, message: str
+) -> None:  # type: ignore[no-untyped-def]
+    clip = bumpy_clip(texture=texture)
     frames = (frame for frame in fault(list(clip.frames)))
     chunks: list[bytes] = []
     with pytest.raises(TalkerError, match=message):
         chunks.extend(encode(replace(clip, frames=frames), ENCODERS[name]()))
     assert_incomplete(name, chunks)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize(
+    "fault",
+    [lambda maps: None, lambda maps: np.full_like(maps, np.nan), lambda maps: np.zeros((8, 8, 3), np.float16)],
+    ids=["none", "not finite", "another size"],
+)
+def test_a_frame_without_the_wrinkles_that_were_announced_cuts_the_stream(name: str, fault) -> None:  # type: ignore[no-untyped-def]
+    clip = bumpy_clip(texture=64)
+    frames = (replace(f, wrinkles=fault(f.wrinkles)) if f.index == 5 else f for f in clip.frames)
+    chunks: list[bytes] = []
+    with pytest.raises(TalkerError, match="frame 5 holds"):
+        chunks.extend(encode(replace(clip, frames=frames), ENCODERS[name]()))
+    assert_incomplete(name, chunks)
+
+
+def test_a_bundle_without_textures_is_refused() -> None:
+    with pytest.raises(OutOfRange, match="set texture"):
+        list(encode(bumpy_clip(), ENCODERS["bundle"]()))
 
 
 def test_encoding_needs_no_torch() -> None:
@@ -204,10 +246,14 @@ class Closable:
 def watch_spools(monkeypatch: pytest.MonkeyPatch) -> list:  # type: ignore[type-arg]
     spools = []
 
-    class Watched(glb_module.OffsetSpool):
-        def __init__(self, vertices: int) -> None:
-            super().__init__(vertices)
-            spools.append(self)
+    def watch(module, name: str) -> None:  # type: ignore[no-untyped-def]
+        class Watched(getattr(module, name)):  # type: ignore[misc]
+            def __init__(self, *arguments: int) -> None:
+                super().__init__(*arguments)
+                spools.append(self)
 
-    monkeypatch.setattr(glb_module, "OffsetSpool", Watched)
+        monkeypatch.setattr(module, name, Watched)
+
+    watch(whole_clip, "OffsetSpool")
+    watch(wrinkle_basis, "MapSpool")
     return spools

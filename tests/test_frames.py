@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_encoders import FPS, bumpy_clip, bumpy_mesh, clip_of, encoded, smooth_motion
+from test_encoders import FPS, bumpy_clip, bumpy_mesh, clip_of, encoded, folds, smooth_motion
+from test_textures import noise_png
 
 from service.encoders import ENCODERS, encode
+from service.encoders.textures import TextureComposer
 from service.frames_reader import CHUNK, END, PREFIX, RANGE, FramesError, read_frames
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
@@ -49,15 +51,34 @@ def test_positions_mesh_and_header_are_read_back_exactly() -> None:
         assert header.arrays[name].dtype == wanted.dtype
         assert (header.arrays[name] == wanted).all()
     read = list(chunks)
-    assert [start for start, _ in read] == list(range(40))
-    assert (np.concatenate([positions for _, positions in read]) == mesh.vertices + offsets).all()
+    assert [chunk.start for chunk in read] == list(range(40))
+    assert (np.concatenate([chunk.positions for chunk in read]) == mesh.vertices + offsets).all()
+
+
+def test_wrinkles_are_read_back_at_the_size_that_was_asked_for_with_the_neutral_texture() -> None:
+    mesh = bumpy_mesh(png=noise_png())
+    offsets = smooth_motion(mesh, 3)
+    header, chunks = read_frames(BytesIO(encoded("npz-stream", clip_of(mesh, offsets, 64))))
+    composer = TextureComposer(noise_png(), 64)
+    assert header.fields["wrinkles"] == {"dtype": "<f2", "shape": [64, 64, 3]}
+    assert header.arrays["base_color"].dtype == np.uint8
+    assert (header.arrays["base_color"] == composer.base).all()
+    for chunk, offset, wrinkles in zip(chunks, offsets, folds(3), strict=True):
+        assert (chunk.positions == mesh.vertices + offset).all()
+        assert chunk.wrinkles is not None
+        assert (chunk.wrinkles[0] == composer.log_ratio(wrinkles).astype(np.float16)).all()
+
+
+def test_without_textures_a_chunk_has_no_wrinkles() -> None:
+    _, chunks = read_frames(BytesIO(encoded("npz-stream", bumpy_clip(frames=1))))
+    assert [chunk.wrinkles for chunk in chunks] == [None]
 
 
 def test_a_frame_can_be_read_before_the_next_exists() -> None:
     clip = bumpy_clip()
     stream = encode(clip, ENCODERS["npz-stream"]())
     came = b"".join(next(stream) for _ in range(1 + 4 + 1))
-    start, positions = next(read_frames(BytesIO(came))[1])
+    start, positions, _ = next(read_frames(BytesIO(came))[1])
     assert (start, len(positions)) == (0, 1)
     assert next(clip.frames).index == 1
     stream.close()
@@ -73,8 +94,24 @@ def test_a_chunk_may_hold_several_frames() -> None:
     one = message(CHUNK, RANGE.pack(0, 1) + positions[:1].tobytes())
     two = message(CHUNK, RANGE.pack(1, 2) + positions[1:].tobytes())
     read = list(read_frames(BytesIO(begin(3) + one + two + end(3)))[1])
-    assert [start for start, _ in read] == [0, 1]
-    assert (np.concatenate([positions for _, positions in read]) == positions).all()
+    assert [chunk.start for chunk in read] == [0, 1]
+    assert (np.concatenate([chunk.positions for chunk in read]) == positions).all()
+
+
+def test_a_chunk_of_several_frames_holds_all_positions_then_all_wrinkles() -> None:
+    mesh = bumpy_mesh(rows=3, columns=4)
+    head = b"".join(ENCODERS["npz-stream"]().begin(clip_of(mesh, smooth_motion(mesh, 2), 8)))
+    positions = np.arange(2 * 12 * 3, dtype="<f4").reshape(2, 12, 3)
+    wrinkles = np.arange(2 * 8 * 8 * 3, dtype="<f2").reshape(2, 8, 8, 3)
+    body = RANGE.pack(0, 2) + positions.tobytes() + wrinkles.tobytes()
+    ((start, came, folded),) = read_frames(BytesIO(head + message(CHUNK, body) + end(2)))[1]
+    assert start == 0
+    assert (came == positions).all()
+    assert folded is not None
+    assert (folded == wrinkles).all()
+    for wrong in (body[:-4], body + bytes(4)):
+        with pytest.raises(FramesError, match="bytes came; wanted 768"):
+            list(read_frames(BytesIO(head + message(CHUNK, wrong) + end(2)))[1])
 
 
 def test_a_stream_cut_anywhere_raises_after_the_frames_that_came_whole() -> None:
@@ -84,7 +121,7 @@ def test_a_stream_cut_anywhere_raises_after_the_frames_that_came_whole() -> None
     for size in range(len(data)):
         came = []
         with pytest.raises(FramesError, match=r"was cut|does not begin"):
-            came.extend(came_start for came_start, _ in read_frames(BytesIO(data[:size]))[1])
+            came.extend(chunk.start for chunk in read_frames(BytesIO(data[:size]))[1])
         assert size < before or len(came) <= (size - before) // frame
     assert len(list(read_frames(BytesIO(data))[1])) == 3
 
@@ -103,7 +140,7 @@ def test_whole_frames_before_a_cut_are_delivered() -> None:
         (b"PK\3\4 and the rest", "does not begin with b'TALKFRM1'"),
         (begin(1) + message(b"JUNK", b""), "a message of type b'JUNK' came"),
         (begin(2) + message(CHUNK, RANGE.pack(1, 1) + bytes(144)), "begins at frame 1; wanted frame 0"),
-        (begin(1) + message(CHUNK, RANGE.pack(0, 1) + bytes(140)), "35 numbers came"),
+        (begin(1) + message(CHUNK, RANGE.pack(0, 1) + bytes(140)), "140 bytes came; wanted 144"),
         (begin(1) + end(1), "0 frames came; wanted 1"),
         (begin(0) + end(1), "0 frames came"),
     ],
@@ -114,19 +151,25 @@ def test_what_is_no_whole_stream_is_refused(data: bytes, error: str) -> None:
         list(read_frames(BytesIO(data))[1])
 
 
-def test_every_body_begins_at_a_multiple_of_four() -> None:
-    data, offset = encoded("npz-stream", bumpy_clip(frames=2)), 8
+@pytest.mark.parametrize("texture", [None, 64])
+def test_every_body_begins_at_a_multiple_of_four(texture: int | None) -> None:
+    data, offset = encoded("npz-stream", bumpy_clip(frames=2, texture=texture)), 8
     while offset < len(data):
         assert offset % 4 == 0
         offset += PREFIX.size + PREFIX.unpack_from(data, offset)[1]
     assert offset == len(data)
 
 
-def test_the_example_in_the_document_reads_a_stream(tmp_path: Path) -> None:
+@pytest.mark.parametrize("texture", [None, 64])
+def test_the_example_in_the_document_reads_a_stream(texture: int | None, tmp_path: Path) -> None:
     path = tmp_path / "talk.frames"
-    path.write_bytes(encoded("npz-stream", bumpy_clip(frames=3)))
+    path.write_bytes(encoded("npz-stream", bumpy_clip(frames=3, texture=texture)))
     (example,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
     names: dict[str, object] = {"path": path}
     exec(example, names)
-    wanted = [positions[0] for _, positions in read_frames(BytesIO(path.read_bytes()))[1]]
-    assert (np.stack(names["frames"]) == np.stack(wanted)).all()  # type: ignore[call-overload]
+    chunks = list(read_frames(BytesIO(path.read_bytes()))[1])
+    assert (np.stack(names["frames"]) == np.concatenate([chunk.positions for chunk in chunks])).all()  # type: ignore[call-overload]
+    if texture:
+        assert (np.stack(names["wrinkles"]) == np.concatenate([chunk.wrinkles for chunk in chunks])).all()  # type: ignore[call-overload]
+    else:
+        assert names["wrinkles"] == []

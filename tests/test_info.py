@@ -11,11 +11,15 @@ from service.settings import Settings
 def test_info_tells_what_runs_and_what_it_refuses(client: TestClient, settings: Settings) -> None:
     info = client.get("/info").json()
     assert info["version"]
-    assert (info["engines"], info["device"], info["providers"]) == (["mmtalker"], "cpu", ["CPUExecutionProvider"])
+    assert (info["engines"], info["device"], info["providers"]) == (
+        ["mmtalker", "textalker"],
+        "cpu",
+        ["CPUExecutionProvider"],
+    )
     assert info["checkpoints"] == {"mmtalker": "0" * 64}
     assert info["limits"] == {
         name: getattr(settings, name)
-        for name in ("max_upload_bytes", "max_audio_s", "max_points", "max_fps", "max_frame_points")
+        for name in ("max_upload_bytes", "max_audio_s", "max_points", "max_fps", "max_frame_points", "max_frame_texels")
     }
 
 

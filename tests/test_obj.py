@@ -6,10 +6,12 @@ from io import BytesIO
 import numpy as np
 import pytest
 import trimesh
-from test_encoders import bumpy_clip, bumpy_mesh, clip_of, encoded, smooth_motion
+from test_encoders import bumpy_clip, bumpy_mesh, clip_of, encoded, folds, smooth_motion
+from test_textures import noise_png, pixels
 
 from service.encoders import ENCODERS, encode
 from service.encoders.archive import Archive
+from service.encoders.textures import TextureComposer
 
 PNG = b"\x89PNG as it came"
 
@@ -50,6 +52,19 @@ def test_without_a_texture_the_material_names_none() -> None:
     files = entries(encoded("obj", bumpy_clip(frames=1)))
     assert list(files) == ["material.mtl", "frame_000000.obj"]
     assert b"map_Kd" not in files["material.mtl"]
+
+
+def test_with_textures_each_frame_has_a_material_and_a_jpeg_of_its_own() -> None:
+    files = entries(encoded("obj", bumpy_clip(frames=2, texture=64, png=noise_png())))
+    frames = [f"frame_{index:06d}.{kind}" for index in range(2) for kind in ("jpg", "mtl", "obj")]
+    assert list(files) == ["base_color.png", *frames]
+    composer = TextureComposer(noise_png(), 64)
+    assert (pixels(files["base_color.png"]) == composer.base).all()
+    for index, wrinkles in enumerate(folds(2)):
+        name = f"frame_{index:06d}"
+        assert files[f"{name}.jpg"] == composer.picture(wrinkles).data
+        assert f"map_Kd {name}.jpg\n".encode() in files[f"{name}.mtl"]
+        assert files[f"{name}.obj"].startswith(f"mtllib {name}.mtl\n".encode())
 
 
 def test_trimesh_loads_a_frame() -> None:

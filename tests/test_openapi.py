@@ -56,6 +56,9 @@ def test_the_contract_is_valid_openapi(contract: dict[str, Any]) -> None:
 def test_every_route_is_in_the_contract_and_nothing_else(client: Any, contract: dict[str, Any]) -> None:
     assert set(contract["paths"]) == {
         "/animate",
+        "/styles",
+        "/styles/{id}",
+        "/styles/{id}/pivot",
         "/templates",
         "/templates/{id}",
         "/templates/{id}/mesh.glb",
@@ -65,16 +68,19 @@ def test_every_route_is_in_the_contract_and_nothing_else(client: Any, contract: 
     }
     for path, operations in contract["paths"].items():
         for method in operations:
-            response = client.request(method.upper(), path.replace("{id}", "default"))
+            known = "calm" if path.startswith("/styles") else "default"
+            response = client.request(method.upper(), path.replace("{id}", known))
             assert response.status_code not in (404, 405), (method, path)
 
 
 def test_every_refusal_is_declared_as_a_problem(contract: dict[str, Any]) -> None:
-    """Each status of the table is one that /animate may answer with, and each route's refusals are problems."""
-    assert {int(status) for status in contract["paths"]["/animate"]["post"]["responses"]} == {200, *STATUSES.values()}
+    """Each status of the table is one that some route answers with, and each route's refusals are problems."""
+    routes = [operation for path in contract["paths"].values() for operation in path.values()]
+    statuses = {int(status) for operation in routes for status in operation["responses"]}
+    assert statuses == {200, 201, 204, *STATUSES.values()}
     for operation in (operation for path in contract["paths"].values() for operation in path.values()):
         for status, response in operation["responses"].items():
-            if status != "200":
+            if not status.startswith("2"):
                 name = response["$ref"].rpartition("/")[2]
                 assert name == REASONS[int(status)][0]
                 assert list(contract["components"]["responses"][name]["content"]) == [MEDIA_TYPE]
@@ -89,6 +95,8 @@ def test_every_field_of_the_form_is_explained(contract: dict[str, Any]) -> None:
     for name, field in form["properties"].items():
         assert field["description"]
         assert "default" in field or "overriding" in field["description"] or name == "audio"
+    sizes = form["properties"]["texture"]["anyOf"][1]["enum"]
+    assert sizes == [512, 1024], "others come with a later part"
     assert form["properties"]["format"]["enum"] == list(ENCODERS)
 
 
@@ -97,8 +105,11 @@ def test_every_field_of_the_form_is_explained(contract: dict[str, Any]) -> None:
 def test_no_request_is_answered_off_the_contract(case: schemathesis.Case) -> None:
     """No failure, no status, header, media type or body that is not declared; what breaks the schema is refused.
 
-    Where the schema asks for a file it gets speech; well-formed fields may still be refused, such as an unknown style.
+    Where the schema asks for a file it gets speech or an example; well-formed fields may still be refused, such as an
+    unknown style.
     """
-    if isinstance(case.body, dict) and isinstance(case.body.get("audio"), str | bytes):
-        case.body["audio"] = wav()
+    if isinstance(case.body, dict):
+        for name, content in (("audio", wav()), ("style_file", b"example 0.5"), ("example", b"example 0.5")):
+            if isinstance(case.body.get(name), str | bytes):
+                case.body[name] = content
     case.call_and_validate(excluded_checks=[positive_data_acceptance])

@@ -37,7 +37,7 @@ def test_the_environment_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("TALKER_PROT", "TALKER_PORT"),
         ("TALKER_MAX_POINT", "TALKER_MAX_POINTS"),
-        ("TALKER_XYZZY", "TALKER_HOST"),
+        ("TALKER_ZZZZZZZZZZZZ", "TALKER_HOST"),
     ],
 )
 def test_an_unknown_variable_is_refused_with_the_near_ones(
@@ -55,6 +55,8 @@ def test_an_unknown_variable_is_refused_with_the_near_ones(
         ("port", "http"),
         ("device", "tpu"),
         ("threads", "-1"),
+        ("sampler_steps", "0"),
+        ("sampler_steps", "501"),
         ("concurrency", "0"),
         ("queue", "-1"),
         ("max_audio_s", "0"),

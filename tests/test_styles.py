@@ -1,8 +1,10 @@
 """Style expressions."""
 
+import json
+
 import pytest
 
-from models.errors import InputError, MalformedInput, OutOfRange, UnknownName
+from models.errors import InputError, MalformedInput, OutOfRange, TooLarge, UnknownName
 from models.styles import parse_style
 
 KNOWN = ("calm", "lively", "neutral")
@@ -53,6 +55,8 @@ def test_shares_sum_to_one(expression, shares):
         ("calm(-1)", OutOfRange, "out_of_range"),
         ("calm(0)", OutOfRange, "out_of_range"),
         ("{}", OutOfRange, "out_of_range"),
+        ("+".join(["calm"] * 65), TooLarge, "too_large"),
+        ("+".join(["calm(0.1)"] * 10_000), TooLarge, "too_large"),
         ("calm(1e308)+lively(1e308)", OutOfRange, "out_of_range"),
     ],
 )
@@ -60,6 +64,21 @@ def test_what_is_no_mix_of_known_styles_is_refused(expression: str, error: type[
     with pytest.raises(error) as refusal:
         parse_style(expression, KNOWN)
     assert (refusal.value.code, refusal.value.field) == (code, "style")
+    with pytest.raises(error) as refusal:
+        parse_style(expression, KNOWN, field="wrinkle_style")
+    assert refusal.value.field == "wrinkle_style"
+
+
+def test_64_terms_are_within_the_limit():
+    names = [f"style-{index}" for index in range(64)]
+    shares = parse_style("+".join(f"{name}(1e+3)" for name in names), names)
+    assert shares == pytest.approx(dict.fromkeys(names, 1 / 64))
+
+
+def test_a_mix_of_too_many_terms_in_json_is_refused_too():
+    names = [f"style-{index}" for index in range(65)]
+    with pytest.raises(TooLarge, match="the limit is 64"):
+        parse_style(json.dumps(dict.fromkeys(names, 1)), names)
 
 
 def test_an_unknown_name_is_named_alone():

@@ -7,11 +7,12 @@ with open("talk.glb", "wb") as file:
 from types import MappingProxyType
 
 from service.encoders.base import FrameEncoder, encode
+from service.encoders.bundle import BundleEncoder
 from service.encoders.frames import FramesEncoder
 from service.encoders.glb import GlbEncoder, GlbSequenceEncoder
 from service.encoders.obj import ObjEncoder
 
-_FORMATS: tuple[type[FrameEncoder], ...] = (GlbEncoder, GlbSequenceEncoder, ObjEncoder, FramesEncoder)
+_FORMATS: tuple[type[FrameEncoder], ...] = (GlbEncoder, GlbSequenceEncoder, ObjEncoder, FramesEncoder, BundleEncoder)
 
 ENCODERS = MappingProxyType({encoder.name: encoder for encoder in _FORMATS})
 """Every format by name. Where formats share a media type, the first is the one that `Accept` means."""

@@ -23,6 +23,8 @@ class FrameEncoder(Protocol):
     """Of the file, dot included."""
     needs_whole_clip: ClassVar[bool]
     """True when no byte leaves before the last frame has come."""
+    writes_every_texture: ClassVar[bool]
+    """True when each frame's texture is written at its full size, false when a basis stands for all."""
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield what is known before the first frame. Leaves `clip.frames` alone."""
@@ -61,9 +63,11 @@ def _fold(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
         held.callback(encoder.close)
         yield b""
         yield from encoder.begin(clip)
-        count = 0
+        count, map_shape = 0, None
         for frame in clip.frames:
             _check(frame, count, clip)
+            if clip.texture is not None:
+                map_shape = _check_wrinkles(frame, map_shape)
             yield from encoder.frame(frame)
             count += 1
         if count != clip.frame_count:
@@ -85,3 +89,14 @@ def _check(frame: Frame, index: int, clip: Clip) -> None:
             f"frame {index} holds vertices of shape {frame.vertices.shape} or values that are not finite; "
             f"wanted {wanted}, finite; check the engine's checkpoint"
         )
+
+
+def _check_wrinkles(frame: Frame, wanted: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Refuse a wrinkle map that is missing, not finite, or of another shape than those before; return its shape."""
+    maps = np.zeros((0, 0, 0)) if frame.wrinkles is None else frame.wrinkles
+    if maps.shape != (wanted or (len(maps), len(maps), 3)) or not np.isfinite(maps).all():
+        raise TalkerError(
+            f"frame {frame.index} holds wrinkles of shape {maps.shape} or values that are not finite; wanted "
+            f"{wanted or '(S, S, 3)'}, finite; check the engine's checkpoint"
+        )
+    return maps.shape

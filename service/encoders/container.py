@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from service.encoders.surface import Surface
+from service.encoders.textures import Picture
 
 _COMPONENT = {np.dtype(np.float32): 5126, np.dtype(np.uint32): 5125, np.dtype(np.uint16): 5123}
 _KIND = {1: "SCALAR", 2: "VEC2", 3: "VEC3"}
@@ -60,7 +61,13 @@ class GlbDocument:
         """Append positions, or the offsets of a morph target, (n, 3) float32: glTF wants their bounds."""
         return self.add_accessor(positions, target=_ARRAY_BUFFER, bounds=True)
 
-    def add_mesh(self, surface: Surface, vertices: np.ndarray) -> dict[str, Any]:
+    def add_picture(self, picture: Picture) -> int:
+        """Append an image; return its index."""
+        images = self.root.setdefault("images", [])
+        images.append({"mimeType": picture.media_type, "bufferView": self.add_bytes(picture.data)})
+        return len(images) - 1
+
+    def add_mesh(self, surface: Surface, vertices: np.ndarray, texture: Picture | None) -> dict[str, Any]:
         """Make the mesh of one primitive and its material; return its JSON, open for morph targets."""
         attributes = {
             "POSITION": self.add_positions(vertices[surface.corners]),
@@ -68,19 +75,18 @@ class GlbDocument:
             "TEXCOORD_0": self.add_accessor(surface.uvs, target=_ARRAY_BUFFER),
         }
         indices = self.add_accessor(surface.triangles.ravel(), target=_ELEMENT_ARRAY_BUFFER)
-        self._add_material(surface.mesh.base_color_png)
+        self._add_material(texture)
         mesh = {"name": "head", "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
         self.root["meshes"] = [mesh]
         return mesh
 
-    def _add_material(self, base_color_png: bytes | None) -> None:
+    def _add_material(self, texture: Picture | None) -> None:
         surface: dict[str, Any] = {"metallicFactor": 0, "roughnessFactor": 0.75}
-        if base_color_png is None:
+        if texture is None:
             surface["baseColorFactor"] = [0.8, 0.8, 0.8, 1]
         else:
             surface["baseColorTexture"] = {"index": 0}
-            self.root["textures"] = [{"source": 0}]
-            self.root["images"] = [{"mimeType": "image/png", "bufferView": self.add_bytes(base_color_png)}]
+            self.root["textures"] = [{"source": self.add_picture(texture)}]
         self.root["materials"] = [{"name": "skin", "pbrMetallicRoughness": surface}]
 
     def chunks(self) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from models.core import Clip, Frame
 from service.encoders.base import FrameEncoder
+from service.encoders.textures import TextureComposer
 from service.frames_reader import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
 
 
@@ -18,6 +19,7 @@ class FramesEncoder(FrameEncoder):
     media_type = "application/x-talker-frames"
     extension = ".frames"
     needs_whole_clip = False
+    writes_every_texture = True
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic, header and the mesh."""
@@ -28,13 +30,20 @@ class FramesEncoder(FrameEncoder):
             "uvs": clip.mesh.uvs.astype("<f4"),
             "uv_faces": clip.mesh.uv_faces.astype("<i4"),
         }
+        self._composer = TextureComposer(clip.mesh.base_color_png, clip.texture) if clip.texture else None
+        if self._composer is not None:
+            arrays["base_color"] = self._composer.base
         yield MAGIC + _message(HEADER, _json(_header(clip, arrays)))
         for array in arrays.values():
             yield _message(ARRAY, array.tobytes())
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
         """Yield a chunk of one frame: nothing waits."""
-        yield _message(CHUNK, RANGE.pack(frame.index, 1) + frame.vertices.astype("<f4").tobytes())
+        body = RANGE.pack(frame.index, 1) + frame.vertices.astype("<f4").tobytes()
+        if self._composer is not None:
+            assert frame.wrinkles is not None
+            body += self._composer.log_ratio(frame.wrinkles).astype("<f2").tobytes()
+        yield _message(CHUNK, body)
 
     def end(self) -> Iterator[bytes]:
         """Yield the end message, without which a reader takes the stream for cut."""
@@ -42,6 +51,7 @@ class FramesEncoder(FrameEncoder):
 
 
 def _header(clip: Clip, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    wrinkles = {"wrinkles": {"dtype": "<f2", "shape": [clip.texture, clip.texture, 3]}} if clip.texture else {}
     return {
         "fps": clip.fps,
         "frame_count": clip.frame_count,
@@ -49,6 +59,7 @@ def _header(clip: Clip, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         "engine": clip.engine,
         "checkpoints": dict(clip.checkpoints),
         "positions": {"dtype": "<f4", "shape": list(clip.mesh.vertices.shape)},
+        **wrinkles,
         "arrays": [
             {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)} for name, array in arrays.items()
         ],

@@ -1,51 +1,55 @@
 """GLB (glTF 2.0, binary): one animated file, or one file a frame."""
 
-import math
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from typing import Any
-
-import numpy as np
 
 from models.core import Clip, Frame
 from service.encoders.archive import Archive
 from service.encoders.base import FrameEncoder
 from service.encoders.container import GlbDocument
-from service.encoders.morphs import Morphs, compress
-from service.encoders.spool import OffsetSpool
 from service.encoders.surface import split_seams
+from service.encoders.textures import Picture, TextureComposer, base_color
+from service.encoders.whole_clip import WholeClip, animated_document, clip_facts
 
 
 class GlbEncoder(FrameEncoder):
-    """One file: the mesh at rest, at most 64 morph targets, and one animation channel that weighs them."""
+    """One file: the mesh at rest, at most 64 morph targets, and one animation channel that weighs them.
+
+    With textures, the neutral one and the basis of the wrinkles are in it, too.
+    """
 
     name = "glb"
     media_type = "model/gltf-binary"
     extension = ".glb"
     needs_whole_clip = True
+    writes_every_texture = False
 
     def __init__(self) -> None:
         self._held = ExitStack()
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
-        """Open the spool."""
-        self._clip = clip
-        self._spool = self._held.enter_context(closing(OffsetSpool(len(clip.mesh.vertices))))
+        """Open the spools."""
+        self._whole = self._held.enter_context(closing(WholeClip(clip)))
         yield from ()
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
-        """Spool the frame's offsets from rest."""
-        self._spool.append(frame.vertices - self._clip.mesh.vertices)
+        """Spool the frame."""
+        self._whole.append(frame)
         yield b""
 
     def end(self) -> Iterator[bytes]:
         """Compress, then yield the file."""
-        morphs = yield from compress(self._spool)
+        morphs, wrinkles = yield from self._whole.compress()
         self.close()
-        yield from _animated(self._clip, morphs).chunks()
+        document = animated_document(self._whole.clip, morphs)
+        if wrinkles is not None:
+            images = [document.add_picture(picture) for picture in wrinkles.pictures()]
+            fields = {"fps": self._whole.clip.fps, "images": images} | wrinkles.fields()
+            document.root["asset"]["extras"]["wrinkles"] = fields
+        yield from document.chunks()
 
     def close(self) -> None:
-        """Delete the spool."""
+        """Delete the spools."""
         self._held.close()
 
 
@@ -56,50 +60,28 @@ class GlbSequenceEncoder(FrameEncoder):
     media_type = "application/zip"
     extension = ".zip"
     needs_whole_clip = False
+    writes_every_texture = True
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Split the mesh at its seams, once for all frames."""
         self._clip = clip
         self._surface = split_seams(clip.mesh)
+        self._composer = TextureComposer(clip.mesh.base_color_png, clip.texture) if clip.texture else None
         self._archive = Archive()
         yield from ()
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
-        """Yield one entry: positions and normals of this frame."""
-        document = GlbDocument(_extras(self._clip) | {"frame": frame.index, "time_s": frame.time_s})
-        document.add_mesh(self._surface, frame.vertices)
+        """Yield one entry: positions, normals and texture of this frame."""
+        document = GlbDocument(clip_facts(self._clip) | {"frame": frame.index, "time_s": frame.time_s})
+        document.add_mesh(self._surface, frame.vertices, self._texture(frame))
         yield self._archive.add_stored(f"frame_{frame.index:06d}.glb", b"".join(document.chunks()))
 
     def end(self) -> Iterator[bytes]:
         """Yield the zip's directory."""
         yield self._archive.finish()
 
-
-def _animated(clip: Clip, morphs: Morphs) -> GlbDocument:
-    surface = split_seams(clip.mesh)
-    # Rounded up: the figure must hold.
-    document = GlbDocument({"max_error_mm": math.ceil(morphs.max_error_mm * 1e6) / 1e6} | _extras(clip))
-    mesh = document.add_mesh(surface, clip.mesh.vertices)
-    targets = [{"POSITION": document.add_positions(target[surface.corners])} for target in morphs.targets]
-    mesh["primitives"][0]["targets"] = targets
-    mesh["weights"] = [0] * len(targets)
-    mesh["extras"] = {"targetNames": ["constant", *(f"motion_{index:02d}" for index in range(1, len(targets)))]}
-    times = (np.arange(clip.frame_count) / clip.fps).astype(np.float32)
-    sampler = {
-        "input": document.add_accessor(times, bounds=True),
-        "output": document.add_accessor(morphs.weights.ravel()),
-        "interpolation": "LINEAR",
-    }
-    channel = {"sampler": 0, "target": {"node": 0, "path": "weights"}}
-    document.root["animations"] = [{"name": "speech", "samplers": [sampler], "channels": [channel]}]
-    return document
-
-
-def _extras(clip: Clip) -> dict[str, Any]:
-    return {
-        "fps": clip.fps,
-        "frames": clip.frame_count,
-        "seed": clip.seed,
-        "engine": clip.engine,
-        "checkpoints": dict(clip.checkpoints),
-    }
+    def _texture(self, frame: Frame) -> Picture | None:
+        if self._composer is None:
+            return base_color(self._clip.mesh)
+        assert frame.wrinkles is not None
+        return self._composer.picture(frame.wrinkles)

@@ -1,16 +1,18 @@
-"""The offsets of a whole clip, kept in memory up to a bound and on disk past it."""
+"""What a whole clip holds, kept in memory up to a bound and on disk past it: its offsets, its wrinkle maps."""
 
-from collections.abc import Iterator
+import zlib
+from collections.abc import Generator, Iterator
 from tempfile import SpooledTemporaryFile
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 MEMORY_BOUND = 64 << 20
 """Bytes of a spool that stay in memory."""
 CHUNK_FRAMES = 24
 """Frames that a reading pass holds at once: they stay in the cache, and 100,000 vertices take 29 MB."""
 _LEVELS = 32767
+_MAP_LEVELS = 127
 
 
 class OffsetSpool:
@@ -55,6 +57,40 @@ class OffsetSpool:
             scales = np.array(self._scales[start : start + CHUNK_FRAMES], np.float32)
             levels = np.frombuffer(self._file.read(2 * width * len(scales)), np.int16).reshape(len(scales), width)
             yield slice(start, start + len(scales)), levels[:, columns] * scales[:, None]
+
+    def close(self) -> None:
+        """Delete what was stored."""
+        self._file.close()
+
+
+class MapSpool:
+    """Wrinkle maps, flat, written once and read in passes.
+
+    A map is stored as int8 with one scale, deflated: a tenth of float16. `append` gives back what was stored, so that
+    whoever needs the error of that can add it up.
+    """
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(max_size=MEMORY_BOUND)  # noqa: SIM115 (`close` closes it)
+        self._entries: list[tuple[float, int]] = []
+
+    def append(self, flat: Float[np.ndarray, " values"]) -> Float32[np.ndarray, " values"]:
+        """Store one more map; return it as it will be read."""
+        scale = float(np.abs(flat).max(initial=0)) / _MAP_LEVELS
+        levels = np.rint(flat / np.float32(scale or 1)).astype(np.int8)
+        packed = zlib.compress(levels.tobytes(), 1)
+        self._entries.append((scale, len(packed)))
+        self._file.write(packed)
+        return levels * np.float32(scale)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def maps(self) -> Generator[Float32[np.ndarray, " values"], None, None]:
+        """Yield the maps in order."""
+        self._file.seek(0)
+        for scale, size in self._entries:
+            yield np.frombuffer(zlib.decompress(self._file.read(size)), np.int8) * np.float32(scale)
 
     def close(self) -> None:
         """Delete what was stored."""

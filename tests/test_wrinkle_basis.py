@@ -1,0 +1,128 @@
+"""The wrinkle basis: what its textures and weights give back, and how truly it states its error."""
+
+import math
+
+import numpy as np
+import pytest
+from test_encoders import folds
+from test_textures import noise_png, pixels
+
+from service.encoders import spool, wrinkle_basis
+from service.encoders.textures import TextureComposer, resize
+from service.encoders.wrinkle_basis import MAX_TEXTURES, BasisFit, WrinkleBasis
+
+SIZE = 16
+
+
+def fitted(maps: np.ndarray, size: int = SIZE) -> WrinkleBasis:
+    fit = BasisFit(noise_png(), size)
+    for each in maps:
+        fit.append(each)
+    passes = fit.fit()
+    try:
+        while True:
+            assert next(passes) == b""
+    except StopIteration as end:
+        fit.close()
+        return end.value
+
+
+def played(basis: WrinkleBasis) -> np.ndarray:
+    """The log ratios as a reader of the file makes them."""
+    fields = basis.fields()
+    textures = np.stack([pixels(picture.data) for picture in basis.pictures()]) / 255
+    shapes = textures * np.array(fields["scale"])[:, None, None, None]
+    shapes += np.array(fields["offset"])[:, None, None, None]
+    return np.einsum("tk,kyxc->tyxc", np.array(fields["weights"]), shapes)
+
+
+def psnr_db(given: np.ndarray, wanted: np.ndarray) -> float:
+    """Of textures, over the texels that change."""
+    base = TextureComposer(noise_png(), SIZE).base.astype(float)
+    changing = wanted.any(axis=(0, 3))
+    error = ((np.exp(given) - np.exp(wanted.astype(float))) * base)[:, changing]
+    return 20 * math.log10(255 / np.sqrt((error**2).mean()))
+
+
+def restless(frames: int = 60) -> np.ndarray:
+    """Maps of more shapes than 8."""
+    return folds(frames, rank=24)
+
+
+@pytest.mark.parametrize("rank", [1, 3, 5])
+def test_wrinkles_of_few_shapes_come_back_up_to_rounding(rank: int) -> None:
+    maps = folds(60, rank=rank)
+    basis = fitted(maps)
+    assert rank <= len(basis.textures) <= MAX_TEXTURES
+    assert psnr_db(played(basis), maps) > 48
+    assert np.abs(played(basis) - maps).max() < 0.01
+
+
+@pytest.mark.parametrize("maps", [folds(60), restless(), folds(1)], ids=["few", "many", "one frame"])
+def test_the_stated_error_is_no_smaller_than_the_true_one_and_near_it(maps: np.ndarray) -> None:
+    """Near it where the error is not that of storing the maps in 8 bits, some 63 dB."""
+    basis = fitted(maps)
+    true_db = psnr_db(played(basis), maps)
+    assert basis.psnr_db is not None
+    assert min(true_db, 63) - 2 < basis.psnr_db <= true_db
+
+
+def test_eight_textures_come_near_the_best_eight() -> None:
+    """Closed form: the truncated SVD has the smallest squared error of all sums of eight."""
+    maps = restless()
+    flat = maps.reshape(len(maps), -1).astype(float)
+    strength = np.linalg.svd(flat, compute_uv=False)
+    least = np.sqrt((strength[8:] ** 2).sum())
+    basis = fitted(maps)
+    assert len(basis.textures) == MAX_TEXTURES
+    assert np.linalg.norm(played(basis) - maps) < 1.1 * least
+
+
+def test_texels_that_never_change_are_zero() -> None:
+    assert not np.abs(played(fitted(restless()))[:, : SIZE // 4]).max() > 1e-15
+
+
+def test_a_clip_without_a_wrinkle_needs_no_texture() -> None:
+    basis = fitted(np.zeros((5, SIZE, SIZE, 3), np.float16))
+    assert basis.textures.shape == (0, SIZE, SIZE, 3)
+    assert basis.weights.shape == (5, 0)
+    assert basis.psnr_db is None
+    assert basis.pictures() == []
+
+
+def test_textures_have_the_size_that_was_asked_for_and_show_the_same() -> None:
+    maps = folds(40)
+    large = played(fitted(maps, size=64))
+    wanted = np.stack([resize(each, 64) for each in maps])
+    assert large.shape == (40, 64, 64, 3)
+    assert np.abs(large - wanted).max() < 0.02
+
+
+def test_weights_are_at_most_about_one() -> None:
+    weights = fitted(restless()).weights
+    assert 0.8 < np.abs(weights).max() < 1.2
+    assert (weights.sum(axis=0) > -0.2 * len(weights)).all()
+
+
+def test_maps_that_outgrow_memory_give_the_same_basis(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = fitted(restless())
+    monkeypatch.setattr(spool, "MEMORY_BOUND", 1000)
+    on_disk = fitted(restless())
+    assert (in_memory.textures == on_disk.textures).all()
+    assert (in_memory.weights == on_disk.weights).all()
+
+
+def test_the_number_of_maps_held_at_once_changes_next_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = fitted(restless())
+    monkeypatch.setattr(wrinkle_basis, "_CHUNK_FRAMES", 7)
+    assert np.abs(played(fitted(restless())) - played(whole)).max() < 1e-3
+
+
+def test_the_spool_gives_back_what_it_said_it_stored() -> None:
+    maps = restless().reshape(60, -1)
+    store = spool.MapSpool()
+    stored = [store.append(each) for each in maps]
+    assert len(store) == 60
+    assert all((read == kept).all() for read, kept in zip(store.maps(), stored, strict=True))
+    assert np.abs(stored - maps).max() <= np.abs(maps).max() / 254 * 1.001
+    store.close()
