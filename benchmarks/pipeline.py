@@ -23,15 +23,16 @@ import numpy as np
 
 from models.audio import AudioLimits, decode_audio
 from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip
-from models.engine import load_engine
+from models.engine import ENGINES, load_engine
 from service.encoders import ENCODERS, encode
 from service.frames_reader import CHUNK
 from service.settings import Settings
 
 SOUND = Path(__file__).parents[1] / "tests" / "data" / "LJ001-0002.flac"
 NO_LIMITS = AudioLimits(max_bytes=2**40, max_seconds=1e6)
-STAGES = ("decode", "speech features", "motion", "seal and place", "encode")
+STAGES = ("decode", "speech features", "motion", "maps", "seal and place", "encode")
 MIB_IN_KIB = 1024
+TEXTURES = (512, 1024)
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,10 @@ class Result:
 
     def row(self) -> list[str]:
         """The table's row; stages and total as multiples of real time."""
-        speeds = [self.audio_s / self.stages_s[stage] for stage in STAGES] + [self.audio_s / self.total_s]
+        seconds = [self.stages_s.get(stage, 0.0) for stage in STAGES] + [self.total_s]
+        speeds = [f"{self.audio_s / spent:.3g}" if spent else "-" for spent in seconds]
         memory = [f"{self.engine_mib:.0f}", f"{self.clip_mib:.0f}"]
-        return [f"{self.audio_s:g}", *(f"{speed:.3g}" for speed in speeds), f"{self.first_frame_s:.2f}", *memory]
+        return [f"{self.audio_s:g}", *speeds, f"{self.first_frame_s:.2f}", *memory]
 
 
 def measure(case: Case) -> Result:
@@ -96,10 +98,14 @@ def watch_stages(clock: dict[str, float], format_name: str) -> None:
     from models.lips import LipSeal
     from models.mmtalker.streaming import MMTalkerMotion
     from models.template import Template
+    from models.textalker.streaming import TexTalkerMotion
+    from models.textalker.windows import LatentMotion
 
     for stage, owner, name in (
         ("speech features", BlockEncoder, "step"),
         ("motion", MMTalkerMotion, "step"),
+        ("motion", LatentMotion, "step"),
+        ("maps", TexTalkerMotion, "decode"),
         ("seal and place", LipSeal, "close"),
         ("seal and place", Template, "place"),
     ):
@@ -161,6 +167,8 @@ def table(results: list[Result]) -> str:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--seconds", type=float, nargs="+", default=[10, 60, 600], help="lengths of the speech")
+    parser.add_argument("--engine", choices=ENGINES, default="mmtalker", help="which method animates")
+    parser.add_argument("--texture", type=int, choices=TEXTURES, help="size of textalker's wrinkle textures")
     parser.add_argument("--format", choices=list(ENCODERS), default="glb", help="what is written")
     parser.add_argument("--resolution", type=int, help="surface points; the head's own vertices without it")
     parser.add_argument("--fps", type=float, default=30, help="frames per second")
@@ -171,9 +179,11 @@ def main() -> None:
     """Print the machine, the case and the table."""
     wanted = parse()
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # of the processes below: as in `talker`
-    options = AnimateOptions(resolution=wanted.resolution, fps=wanted.fps)
+    options = AnimateOptions(wanted.engine, wanted.resolution, wanted.fps, texture=wanted.texture)
     print(machine())
-    print(f"{wanted.resolution or 'native'} points, {wanted.fps:g} fps, {wanted.format}; stages in times real time\n")
+    texture = f"textures of {wanted.texture}" if wanted.texture else "no textures"
+    what = f"{wanted.engine}, {wanted.resolution or 'native'} points, {texture}, {wanted.fps:g} fps, {wanted.format}"
+    print(f"{what}; stages in times real time\n")
     with TemporaryDirectory() as folder, ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
         warm = write_speech(1, Path(folder) / "warm.wav")
         pool.submit(measure, Case(warm, wanted.format, options)).result()  # the first start exports, which takes memory
