@@ -23,7 +23,7 @@ from models.textalker.maps import MotionMaps, to_network, wrinkle_map
 from training import autoencoder
 from training.autoencoder import (
     ADVERSARIAL,
-    BATCH,
+    BATCHES,
     COMMITMENT,
     CRITICAL,
     REGION_WEIGHTS,
@@ -178,7 +178,7 @@ def trainee(
     return result
 
 
-def images(config: AutoencoderConfig = MOTION, count: int = BATCH, seed: int = 0) -> Tensor:
+def images(config: AutoencoderConfig = MOTION, count: int = BATCHES["motion"], seed: int = 0) -> Tensor:
     return torch.randn(count, 3, config.size, config.size, generator=torch.Generator().manual_seed(seed))
 
 

@@ -1,44 +1,36 @@
-"""What the reports say: the truth scores nothing, a static face what its distance is, and baselines stand beside.
-
-`write_weights` serves other tests of training too.
-"""
+"""What the reports say: the truth scores nothing, a static face what its distance is, and baselines stand beside."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
-import torch
 from test_face import small_rig
 from test_mmtalker_training import write_corpus
 from test_spoken import listed, only
-from tiny import (
-    TORCH,
-    noise,
-    speech,
-    tiny_encoder,
-    tiny_head,
-    tiny_motion,
-    tiny_network,
-    tiny_speech,
-)
+from tiny import TORCH, noise, speech, tiny_head, tiny_network
+from tiny_engine import tiny_networks, tiny_styles, write_weights
+from tiny_textalker import DENOISER, MOTION, WRINKLE, face, tiny_autoencoder, tiny_denoiser
 
-from models.checkpoint import Header, pin, save_checkpoint
-from models.core import Waveform, frame_count
-from models.engine import Networks
-from models.errors import CheckpointError
+from models.checkpoint import Header, file_sha256, pin, save_checkpoint
+from models.core import StylePivot, Waveform, frame_count
+from models.engine import ENGINES, Sampling, autoencoders_id
+from models.errors import CheckpointError, UnknownName
 from models.mmtalker.network import MMTalker
 from models.mmtalker.streaming import MMTalkerMotion, MotionBatch
-from models.template import head_tensors
+from models.pivots import save_styles
+from models.textalker.streaming import Pivots, TexTalkerMotion
 from training import evaluate
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import ACTIONS, middle_gap_mm
 from training.datasets.corpus import Corpus, CorpusClip
 from training.datasets.spoken import SpokenClip
 from training.evaluate import (
+    Talker,
     TrueLids,
     corpus_report,
     lips_of,
@@ -54,23 +46,19 @@ from training.noise import add_noise
 PHONES = [["ih", 0.0, 0.08], ["n", 0.08, 0.14], ["b", 0.14, 0.18], ["iy", 0.18, 0.31], ["ng", 0.31, 0.4]]
 PHONES += [["k", 0.4, 0.5], ["aa", 0.5, 0.7], ["m", 0.7, 0.8], ["p", 0.8, 0.9], ["eh", 0.9, 1.2]]
 JAW = ACTIONS.index("jawOpen")
+STYLES = {pivot.id: pivot for pivot in tiny_styles()}
+NEUTRAL = STYLES["neutral"]
 
 
-def write_weights(folder: Path) -> Path:
-    """The tiny head and its networks as a folder of weights."""
-    head, network, encoder = tiny_head(), tiny_network(), tiny_encoder()
-    arrays = {name: torch.tensor(array) for name, array in head_tensors(head).items()}
-    save_checkpoint(folder / "head.safetensors", arrays, Header("head", {"charts": head.charts}))
-    save_checkpoint(folder / "speech.safetensors", encoder.state_dict(), Header("speech", asdict(encoder.config)))
-    save_checkpoint(folder / "mmtalker.safetensors", network.state_dict(), Header("mmtalker", asdict(network.config)))
-    for name in ("head", "speech", "mmtalker"):
-        pin(folder, name, folder / f"{name}.safetensors")
-    return folder
+def talker(network: MMTalker | None = None, style: StylePivot = NEUTRAL) -> Talker:
+    """MMTalker in a style, perhaps with another network."""
+    motion = MMTalkerMotion(network, tiny_head().atlas, TORCH) if network else None
+    return Talker(tiny_networks(motion), "mmtalker", Pivots(style.motion, None))
 
 
-def talker(network: MMTalker | None = None) -> Networks:
-    motion = MMTalkerMotion(network, tiny_head().atlas, TORCH) if network else tiny_motion()
-    return Networks(tiny_head(), tiny_speech(), motion, {})
+def textalker(style: StylePivot = NEUTRAL, seed: int = 0) -> Talker:
+    """TexTalker in a style."""
+    return Talker(tiny_networks(), "textalker", Pivots(style.motion, style.wrinkle), seed)
 
 
 def touching(logit: float) -> MMTalker:
@@ -93,7 +81,9 @@ def unseen(corpus: Corpus) -> list[CorpusClip]:
 
 @pytest.fixture(scope="module")
 def report(corpus: Corpus, unseen: list[CorpusClip]) -> Mapping[str, Mapping]:
-    return corpus_report({"one": talker(), "other": talker(tiny_network(seed=1))}, corpus, unseen)
+    return corpus_report(
+        {"one": talker(), "other": talker(tiny_network(seed=1)), "textalker": textalker()}, corpus, unseen
+    )
 
 
 @pytest.fixture
@@ -113,38 +103,120 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 # The networks under test.
 
 
-def test_a_talker_is_opened_from_a_folder_of_weights(tmp_path):
-    opened, made = open_talker(write_weights(tmp_path), tmp_path), talker()
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_weights(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.mark.parametrize("made", [talker(), textalker()], ids=ENGINES)
+def test_a_talker_is_opened_from_a_folder_of_weights(made, weights, tmp_path):
+    """In the neutral style."""
+    opened = open_talker(weights, tmp_path, made.engine, sampling=Sampling("dpm_solver_2m", 3))
     one, other = (lips_of(each, speech(1.3), 130) for each in (opened, made))
     assert np.array_equal(one, other)
 
 
-def test_another_checkpoint_takes_the_place_of_the_pinned_one(tmp_path):
+@pytest.mark.parametrize("make", [talker, textalker])
+def test_a_talker_speaks_in_a_shipped_style(make, weights, tmp_path):
+    """Without wrinkles, which cost time."""
+    opened = open_talker(weights, tmp_path, make().engine, style="lively", sampling=Sampling("dpm_solver_2m", 3))
+    heard, lively, plain = (lips_of(each, speech(0.5), 50) for each in (opened, make(style=STYLES["lively"]), make()))
+    assert np.array_equal(heard, lively)
+    assert not np.array_equal(heard, plain)
+    assert opened.pivots.wrinkle is None
+
+
+def test_a_talker_is_sampled_as_it_is_asked_to(weights, tmp_path):
+    lips = [
+        lips_of(open_talker(weights, tmp_path, "textalker", sampling=Sampling("ddim", n)), speech(0.5), 50)
+        for n in (2, 5)
+    ]
+    assert not np.array_equal(*lips)
+
+
+def test_a_style_that_was_not_shipped_is_refused(weights, tmp_path):
+    with pytest.raises(UnknownName, match="unknown style 'nobody'; known: calm, lively, neutral, smooth"):
+        open_talker(weights, tmp_path, style="nobody")
+
+
+def test_another_checkpoint_takes_the_place_of_the_pinned_one(weights, tmp_path):
     other = tiny_network(seed=1)
     save_checkpoint(tmp_path / "run.safetensors", other.state_dict(), Header("mmtalker", asdict(other.config)))
-    opened = open_talker(write_weights(tmp_path / "weights"), tmp_path, tmp_path / "run.safetensors")
+    opened = open_talker(weights, tmp_path, "mmtalker", tmp_path / "run.safetensors")
     heard, wanted, pinned = (lips_of(each, speech(0.5), 50) for each in (opened, talker(other), talker()))
     assert np.array_equal(heard, wanted)
     assert not np.array_equal(heard, pinned)
+    assert opened.networks.checkpoints["mmtalker"] == file_sha256(tmp_path / "run.safetensors")
 
 
-def test_a_network_that_reads_another_encoder_is_refused(tmp_path):
-    other = tiny_network(replace(tiny_network().config, features=9))
-    save_checkpoint(tmp_path / "run.safetensors", other.state_dict(), Header("mmtalker", asdict(other.config)))
-    with pytest.raises(CheckpointError, match="was trained on another speech encoder than compact of"):
-        open_talker(write_weights(tmp_path / "weights"), tmp_path, tmp_path / "run.safetensors")
+def test_another_denoiser_takes_the_place_of_the_pinned_one(weights, tmp_path):
+    other = tiny_denoiser(seed=1)
+    save_checkpoint(tmp_path / "run.safetensors", other.state_dict(), Header("textalker", asdict(other.config)))
+    sampling = Sampling("dpm_solver_2m", 3)
+    run, pinned = (
+        open_talker(weights, tmp_path, "textalker", path, sampling=sampling)
+        for path in (tmp_path / "run.safetensors", None)
+    )
+    parts = other, tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE)
+    motion = TexTalkerMotion(face(), *parts, TORCH, sampling.name, sampling.steps)
+    wanted = replace(textalker(), networks=replace(tiny_networks(), textalker=motion))
+    heard, wanted, plain = (lips_of(each, speech(0.5), 50) for each in (run, wanted, pinned))
+    assert np.array_equal(heard, wanted)
+    assert not np.array_equal(heard, plain)
 
 
-def test_a_network_is_opened_with_the_encoder_that_it_was_trained_on(tmp_path):
-    """By sha256: another of the same width gives features that mean something else."""
-    weights = write_weights(tmp_path / "weights")
-    digest = json.loads((weights / "manifest.json").read_text())["speech"]["sha256"]
-    for name, sha256 in (("own", digest), ("other", "0" * 64)):
-        network = tiny_network(replace(tiny_network().config, encoder_sha256=sha256))
-        save_checkpoint(tmp_path / name, network.state_dict(), Header("mmtalker", asdict(network.config)))
-    open_talker(weights, tmp_path, tmp_path / "own")
-    with pytest.raises(CheckpointError, match="was trained on another speech encoder than compact of"):
-        open_talker(weights, tmp_path, tmp_path / "other")
+def digests(weights: Path) -> dict[str, str]:
+    manifest = json.loads((weights / "manifest.json").read_text())
+    return {name: entry["sha256"] for name, entry in manifest.items()}
+
+
+def save_other(path: Path, engine: str, **changes: object) -> Path:
+    """A network that was trained on something else."""
+    network = (
+        tiny_network(replace(tiny_network().config, **changes))
+        if engine == "mmtalker"
+        else tiny_denoiser(replace(DENOISER, **changes))
+    )
+    save_checkpoint(path, network.state_dict(), Header(engine, asdict(network.config)))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("engine", "changes", "other"),
+    [
+        ("mmtalker", {"features": 9}, "another speech encoder"),
+        ("textalker", {"features": 9}, "another speech encoder"),
+        ("mmtalker", {"encoder_sha256": "0" * 64}, "another speech encoder"),
+        ("textalker", {"encoder_sha256": "0" * 64}, "another speech encoder"),
+        ("textalker", {"encoder": "facebook/hubert-base-ls960"}, "another speech encoder"),
+        ("mmtalker", {"pivot": 9}, "another auto-encoder"),
+        ("mmtalker", {"autoencoder_sha256": "0" * 64}, "another auto-encoder"),
+        ("textalker", {"autoencoders": "0" * 33}, "other auto-encoders"),
+    ],
+)
+def test_a_network_that_was_trained_on_another_is_refused(engine, changes, other, weights, tmp_path):
+    """By width, by name, and by sha256: another of the same width means something else by its numbers."""
+    path = save_other(tmp_path / "run.safetensors", engine, **changes)
+    with pytest.raises(CheckpointError, match=f"run.safetensors was trained on {other} than .* holds"):
+        open_talker(weights, tmp_path, engine, path)
+
+
+def test_a_network_is_opened_with_what_it_was_trained_on(weights, tmp_path):
+    own = digests(weights)
+    trained = {
+        "mmtalker": {"encoder_sha256": own["speech"], "autoencoder_sha256": own["textalker-motion"]},
+        "textalker": {"encoder_sha256": own["speech"], "autoencoders": autoencoders_id(own)},
+    }
+    for engine, changes in trained.items():
+        open_talker(weights, tmp_path, engine, save_other(tmp_path / engine, engine, **changes))
+
+
+def test_styles_of_other_auto_encoders_are_refused(weights, tmp_path):
+    folder = Path(copytree(weights, tmp_path / "weights"))
+    save_styles(folder / "styles.safetensors", tiny_styles(), "others")
+    pin(folder, "styles", folder / "styles.safetensors")
+    with pytest.raises(CheckpointError, match="holds no styles of these weights"):
+        open_talker(folder, tmp_path)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):
@@ -227,7 +299,7 @@ def test_opening_and_rounding_are_the_rims(monkeypatch):
     rim[..., 0] += 0.2 * time_s[:, None] * head.atlas.vertices[head.rim, 0]
     contact = (time_s >= 0.8).astype(np.float32)
     motion = [MotionBatch(k, *(part[k : k + 16] for part in (time_s, rim, rim, contact))) for k in range(0, 60, 16)]
-    monkeypatch.setattr(evaluate, "stream_motion", lambda *arguments: iter(motion))
+    monkeypatch.setattr(Talker, "speak", lambda *arguments: iter(motion))
     opening, rounding = lips_of(talker(), speech(1.2), 120)
     at_s, width_mm = np.arange(-20, 78) / 100, 1e3 * np.ptp(head.atlas.vertices[head.rim, 0])
     wanted = 0.4 * at_s * rig.gaps_mm[JAW]
@@ -250,6 +322,12 @@ def test_speech_is_reported_beside_the_oracle_and_loudness(clip):
     for name in ("mmtalker", "oracle", "loudness"):
         assert result[name]["bilabials"] == 3
     assert json.loads(json.dumps(result))["mmtalker"]["sel"] == result["mmtalker"]["sel"]
+
+
+def test_the_engine_under_test_is_named(clip):
+    result = speech_report(textalker(), [clip])
+    assert result.keys() == {"textalker", "oracle", "loudness", "clips", "speakers", "noise_db"}
+    assert result["textalker"] != speech_report(textalker(seed=1), [clip])["textalker"]
 
 
 def test_the_engines_figures_come_with_intervals(clip):
@@ -284,7 +362,7 @@ def test_a_clip_is_judged_as_far_as_its_phones_go(clip, monkeypatch):
     """1.208 s of 1.9: the aligner's times are 8 ms early."""
     asked = []
 
-    def lips(talker: Networks, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def lips(talker: Talker, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
         asked.append((waveform.duration_s, count))
         return np.linspace(0, 9, count), np.linspace(0, 1, count)
 
@@ -294,7 +372,7 @@ def test_a_clip_is_judged_as_far_as_its_phones_go(clip, monkeypatch):
 
 
 def test_an_engine_that_does_what_the_oracle_does_scores_what_it_scores(clip, monkeypatch):
-    def lips(talker: Networks, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def lips(talker: Talker, waveform: Waveform, count: int) -> tuple[np.ndarray, np.ndarray]:
         track = oracle_track("LJ", clip.aligned(waveform)[0], count)
         return 13 * track.opening, track.rounding
 
@@ -309,13 +387,13 @@ def test_an_engine_that_does_what_the_oracle_does_scores_what_it_scores(clip, mo
 
 def test_every_network_is_reported_beside_the_baselines(report, unseen):
     """Blinks of its own are drawn for the first alone."""
-    assert report["rows"].keys() == {"one", "one, own blinks", "other", "static face", "mean motion"}
+    assert report["rows"].keys() == {"one", "one, own blinks", "other", "textalker", "static face", "mean motion"}
     assert report["clips"] == len(unseen) == 2
     assert report["masks"] == {name: len(members) for name, members in tiny_head().regions.items()}
     assert report["less_full"].keys() == report["rows"].keys()
     assert set(report["less_full"]["one"].values()) == {(0, 0)}
     assert report["rows"]["one"] != report["rows"]["one, own blinks"]
-    assert report["rows"]["one"] != report["rows"]["other"]
+    assert len({row["lve_mm"] for row in report["rows"].values()}) == 6
     assert json.loads(json.dumps(report))["rows"] == report["rows"]
 
 

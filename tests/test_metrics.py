@@ -1,6 +1,6 @@
 """Vertex metrics: closed-form numbers, what they must not see, and what the signed form hides."""
 
-from dataclasses import astuple, fields
+from dataclasses import astuple, fields, replace
 
 import numpy as np
 import pytest
@@ -16,17 +16,36 @@ def motion(seed: int = 0, frames: int = 20) -> np.ndarray:
 
 
 def test_equal_motion_has_no_error():
-    assert astuple(vertex_errors(motion(), motion(), REGIONS)) == (0,) * 6
+    assert astuple(vertex_errors(motion(), motion(), REGIONS)) == (0,) * len(fields(VertexErrors))
 
 
 def test_the_largest_error_of_each_frame_counts_and_frames_are_averaged():
-    """Lips 3 and 4 mm in frame 0, 0 and 1 mm in frame 1: mean of 4 and 1; of their squares 8.5. Eyes 5 and 0."""
+    """Lips 3 and 4 mm in frame 0, 0 and 1 mm in frame 1: mean of 4 and 1; of their squares 8.5. Eyes 5 and 0; anywhere,
+    5 and 1.
+    """
     truth, predicted = np.zeros((2, 6, 3)), np.zeros((2, 6, 3))
     predicted[0, 0, 0], predicted[0, 1, 1], predicted[1, 1, 2] = 0.003, 0.004, -0.001
     predicted[0, 2] = [0.003, 0.0, 0.004]
     errors = vertex_errors(predicted, truth, REGIONS)
     assert (errors.lve_mm, errors.lve_mm2) == pytest.approx((2.5, 8.5))
     assert (errors.eve_mm, errors.eve_mm2) == pytest.approx((2.5, 12.5))
+    assert (errors.mve_mm, errors.mve_mm2) == pytest.approx((3, 13))
+
+
+def test_anywhere_is_on_the_face_if_it_is_told_what_that_is():
+    """2 mm at a vertex of it, 7 mm at the back of the head."""
+    truth, predicted = np.zeros((2, 6, 3)), np.zeros((2, 6, 3))
+    predicted[:, 1, 0], predicted[:, 5, 0] = 0.002, 0.007
+    everywhere, face = (vertex_errors(predicted, truth, REGIONS | own) for own in ({}, {"face": np.arange(4)}))
+    assert (everywhere.mve_mm, everywhere.mve_mm2) == pytest.approx((7, 49))
+    assert (face.mve_mm, face.mve_mm2) == pytest.approx((2, 4))
+    assert replace(face, mve_mm=0, mve_mm2=0) == replace(everywhere, mve_mm=0, mve_mm2=0)
+
+
+def test_no_region_is_more_wrong_than_the_whole():
+    errors = vertex_errors(motion(1), motion(2), REGIONS)
+    assert errors.mve_mm >= max(errors.lve_mm, errors.eve_mm)
+    assert errors.mve_mm2 >= max(errors.lve_mm2, errors.eve_mm2, errors.mve_mm**2)
 
 
 def test_a_static_face_misses_all_of_the_dynamics():
@@ -65,15 +84,15 @@ def test_positions_give_what_offsets_give():
 
 
 def test_vertices_outside_the_regions_do_not_count():
-    regions = {name: np.array([0]) for name in REGIONS}
+    regions = {name: np.array([0]) for name in (*REGIONS, "face")}
     changed = motion()
     changed[:, 1:] += 1.0
-    assert astuple(vertex_errors(changed, motion(), regions)) == (0,) * 6
+    assert astuple(vertex_errors(changed, motion(), regions)) == (0,) * len(fields(VertexErrors))
 
 
 def test_sequences_count_alike():
-    errors = [VertexErrors(*range(6)), VertexErrors(*range(2, 8))]
-    assert astuple(mean_errors(errors)) == (1, 2, 3, 4, 5, 6)
+    errors = [VertexErrors(*range(8)), VertexErrors(*range(2, 10))]
+    assert astuple(mean_errors(errors)) == (1, 2, 3, 4, 5, 6, 7, 8)
 
 
 def test_the_squared_error_is_that_of_torchmetrics():

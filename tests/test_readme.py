@@ -1,5 +1,6 @@
 """The README, executed: its requests, its Python, its links, its map of the folders."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from test_glb import Glb
@@ -29,7 +31,9 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return os.environ | {"TALKER_CACHE": str(tmp_path_factory.getbasetemp().parent / "cache"), "TALKER_THREADS": "1"}
+    shared = tmp_path_factory.getbasetemp().parent
+    styles = {"TALKER_STYLES": str(tmp_path_factory.mktemp("styles"))}
+    return os.environ | styles | {"TALKER_CACHE": str(shared / "cache"), "TALKER_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +66,20 @@ def is_ready(port: int) -> bool:
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_its_requests_are_answered(port: int, tmp_path: Path) -> None:
     requests = [block for block in blocks("sh") if block.startswith("curl")]
-    assert len(requests) == 2
+    assert len(requests) == 4
     for request in requests:
         command = request.replace(":8000/", f":{port}/").replace(" -o ", f" -o {tmp_path}/")
+        command = command.replace("@head.glb", f"@{tmp_path}/head.glb")
         subprocess.run(["bash", "-ec", command], cwd=ROOT, check=True, capture_output=True)
     assert len(Glb.parse((tmp_path / "head.glb").read_bytes()).targets) <= 64
     with (tmp_path / "head.frames").open("rb") as file:
         header, chunks = read_frames(file)
-        assert sum(len(positions) for _, positions in chunks) == header.frame_count
+        assert sum(len(chunk.positions) for chunk in chunks) == header.frame_count
         assert len(header.arrays["vertices"]) == 20_000
+    with ZipFile(tmp_path / "frames.zip") as archive:
+        assert len(archive.namelist()) == header.frame_count
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/styles") as answer:
+        assert {"wry", "from-head"} <= {style["id"] for style in json.load(answer)}
 
 
 def test_its_command_line_writes_a_head(environment: dict[str, str], tmp_path: Path) -> None:

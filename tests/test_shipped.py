@@ -82,7 +82,7 @@ def post(service: TestClient, audio: bytes, name: str = "speech.wav", **fields: 
 def positions(body: bytes) -> np.ndarray:
     """Frames (T, V, 3) of an npz-stream."""
     _, chunks = read_frames(io.BytesIO(body))
-    return np.concatenate([part for _, part in chunks])
+    return np.concatenate([chunk.positions for chunk in chunks])
 
 
 BAD: dict[str, tuple[bytes, dict[str, str], int, str]] = {

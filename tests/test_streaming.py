@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,23 +18,27 @@ from tiny import (
     WEIGHTS,
     noise,
     shipped_head,
-    shipped_motion,
     shipped_network,
     speech,
     tiny_encoder,
     tiny_head,
     tiny_motion,
     tiny_speech,
+    tiny_style,
 )
+from tiny_engine import SHA256, a_style, save_weights, tiny_engine
 
-from models.checkpoint import Header, pin, read_manifest, save_checkpoint
+from models.checkpoint import pin, read_manifest
 from models.compact_encoder import HOP, WINDOW, CompactEncoder, PowerSpectrum, mel_filters
 from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Waveform, frame_count
-from models.engine import LocalEngine, load_engine
+from models.engine import CHECKPOINTS, ENGINES, LocalEngine, load_engine, open_networks
 from models.errors import CheckpointError, UnknownName
 from models.features import BLOCK, STRIDE, CompactSpeech
 from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.streaming import BATCH, SurfaceQuery, interpolate, stream_motion
+from models.pivots import StyleBook
+from models.textalker.autoencoder import SIZES, Autoencoder
+from models.textalker.denoiser import Denoiser, DenoiserConfig
 from training.speech_encoder import hear
 
 FPS = [1, 12.5, 23.976, 24, 29.97, 30, 59.94, 60, 120]
@@ -49,11 +54,11 @@ class Spoken(NamedTuple):
 
 
 def speak(pieces: Sequence[np.ndarray], fps: float = 30.0, seed: int = 0) -> Spoken:
-    """What the tiny encoder and the tiny network make of a clip that comes in pieces."""
+    """What the tiny encoder and the tiny network make of a clip that comes in pieces, in some style."""
     encoder, motion, lids = tiny_speech(), tiny_motion(), BlinkTrack(seed)
     query = motion.query(tiny_head().atlas.vertex_anchors, tiny_head().rim_anchors)
     total = frame_count(sum(map(len, pieces)) / SAMPLE_RATE_HZ, fps)
-    listening, moving, features, batches = encoder.start(), motion.start(), [], []
+    listening, moving, features, batches = encoder.start(), motion.start(tiny_style()), [], []
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1
         heard, listening = encoder.step(listening, piece, last=last)
@@ -105,8 +110,8 @@ def test_clips_of_any_length_have_a_feature_every_20_ms(count):
 
 
 def test_no_sound_is_no_frame():
-    spoken = list(stream_motion(tiny_speech(), tiny_motion(), speech(0), tiny_query(), BlinkTrack(0), 30.0))
-    assert spoken == []
+    lids = BlinkTrack(0)
+    assert list(stream_motion(tiny_speech(), tiny_motion(), speech(0), tiny_query(), lids, 30.0, tiny_style())) == []
 
 
 def tiny_query() -> SurfaceQuery:
@@ -179,7 +184,7 @@ def test_what_is_between_two_features_is_mixed_linearly():
 def test_states_stay_small_however_long_the_clip(fps):
     """A minute: sound for one block, features for one batch of frames and two seconds, blinks for one batch."""
     encoder, motion, query, lids = tiny_speech(), tiny_motion(), tiny_query(), BlinkTrack(0)
-    listening, moving = encoder.start(), motion.start()
+    listening, moving = encoder.start(), motion.start(tiny_style())
     sound, rows = encoder.past + encoder.future + SAMPLE_RATE_HZ, 50 * (BATCH / fps + 2)
     for second in range(60):
         features, listening = encoder.step(listening, noise(SAMPLE_RATE_HZ, second), last=False)
@@ -207,21 +212,26 @@ def test_a_product_that_is_whole_is_not_rounded_up(seconds, fps, frames):
     assert frame_count(seconds, fps) == frames
 
 
+each_engine = pytest.mark.parametrize("engine", ENGINES)
+
+
+@each_engine
 @pytest.mark.parametrize("fps", FPS)
-def test_frames_are_at_their_index_over_fps(fps, talker):
+def test_frames_are_at_their_index_over_fps(fps, engine, talker):
     waveform = speech(1.37)
-    clip = talker.animate(waveform, AnimateOptions(fps=fps))
+    clip = talker.animate(waveform, AnimateOptions(engine, fps=fps))
     frames = list(clip.frames)
     assert clip.frame_count == len(frames) == math.ceil(Fraction(len(waveform.samples), 16_000) * Fraction(str(fps)))
     assert [frame.index for frame in frames] == list(range(len(frames)))
     assert all(frame.time_s == frame.index / fps for frame in frames)
 
 
+@each_engine
 @pytest.mark.parametrize("fps", FPS)
 @pytest.mark.parametrize(("count", "rate_hz"), [(1, 96_000), (2_940, 44_100), (2_941, 44_100), (44_101, 44_100)])
-def test_frames_cover_the_source_not_what_it_was_resampled_to(count, rate_hz, fps, talker):
+def test_frames_cover_the_source_not_what_it_was_resampled_to(count, rate_hz, fps, engine, talker):
     samples = noise(-(-count * SAMPLE_RATE_HZ // rate_hz))
-    clip = talker.animate(Waveform(samples, count / rate_hz), AnimateOptions(fps=fps))
+    clip = talker.animate(Waveform(samples, count / rate_hz), AnimateOptions(engine, fps=fps))
     frames = vertices(clip)
     assert clip.frame_count == len(frames) == math.ceil(Fraction(count, rate_hz) * Fraction(str(fps)))
     assert np.isfinite(frames).all()
@@ -242,25 +252,26 @@ def test_frame_rates_agree_where_they_meet():
 
 @pytest.fixture(scope="module")
 def talker() -> LocalEngine:
-    """The engine on the tiny head, in torch."""
-    description = {"checkpoints": {"head": "0" * 64}, "engines": ["mmtalker"]}
-    return LocalEngine(tiny_head(), tiny_speech(), tiny_motion(), description)
+    """Both engines on the tiny head, in torch."""
+    return tiny_engine()
 
 
 def vertices(clip: Clip) -> np.ndarray:
     return np.stack([frame.vertices for frame in clip.frames])
 
 
-def test_a_clip_tells_what_it_is_before_the_first_frame(talker):
-    clip = talker.animate(speech(0.5), AnimateOptions(seed=9))
-    assert (clip.frame_count, clip.fps, clip.seed, clip.engine) == (15, 30.0, 9, "mmtalker")
-    assert clip.checkpoints == {"head": "0" * 64}
+@each_engine
+def test_a_clip_tells_what_it_is_before_the_first_frame(engine, talker):
+    clip = talker.animate(speech(0.5), AnimateOptions(engine, seed=9))
+    assert (clip.frame_count, clip.fps, clip.seed, clip.engine) == (15, 30.0, 9, engine)
+    assert clip.checkpoints == SHA256
     assert np.array_equal(clip.mesh.vertices, tiny_head().atlas.vertices)
 
 
+@each_engine
 @pytest.mark.parametrize("resolution", [None, 600])
-def test_the_same_request_gives_the_same_bytes(talker, resolution):
-    options = AnimateOptions(resolution=resolution, seed=3)
+def test_the_same_request_gives_the_same_bytes(talker, engine, resolution):
+    options = AnimateOptions(engine, resolution=resolution, seed=3)
     one, two = (talker.animate(speech(1.2), options) for _ in range(2))
     assert np.array_equal(one.mesh.vertices, two.mesh.vertices)
     assert vertices(one).tobytes() == vertices(two).tobytes()
@@ -268,8 +279,14 @@ def test_the_same_request_gives_the_same_bytes(talker, resolution):
 
 
 def test_clips_under_way_together_do_not_disturb_each_other(talker):
+    """Two of each engine, frame by frame in turn."""
+
     def clips() -> list[Clip]:
-        return [talker.animate(speech(1.2, seed), AnimateOptions(seed=seed)) for seed in (1, 2)]
+        return [
+            talker.animate(speech(1.2, seed), AnimateOptions(engine, seed=seed))
+            for seed in (1, 2)
+            for engine in ENGINES
+        ]
 
     apart = [vertices(clip) for clip in clips()]
     together = zip(*(clip.frames for clip in clips()), strict=True)
@@ -278,49 +295,54 @@ def test_clips_under_way_together_do_not_disturb_each_other(talker):
             assert np.array_equal(frame.vertices, alone[number])
 
 
-def test_closing_a_clip_early_frees_the_engine(talker):
-    clip = talker.animate(speech(2.0), AnimateOptions())
+@each_engine
+def test_closing_a_clip_early_frees_the_engine(engine, talker):
+    clip = talker.animate(speech(2.0), AnimateOptions(engine))
     first = next(clip.frames)
     clip.frames.close()
     assert list(clip.frames) == []
-    assert np.array_equal(next(talker.animate(speech(2.0), AnimateOptions()).frames).vertices, first.vertices)
+    assert np.array_equal(next(talker.animate(speech(2.0), AnimateOptions(engine)).frames).vertices, first.vertices)
 
 
-def test_a_clip_closed_before_its_first_frame_makes_none(talker):
-    clip = talker.animate(speech(2.0), AnimateOptions())
+@each_engine
+def test_a_clip_closed_before_its_first_frame_makes_none(engine, talker):
+    clip = talker.animate(speech(2.0), AnimateOptions(engine))
     clip.frames.close()
     assert list(clip.frames) == []
 
 
 @pytest.mark.parametrize(
-    ("kind", "options", "template"),
+    ("kind", "field", "options", "template"),
     [
-        ("engine", AnimateOptions(engine="textalker"), "default"),
-        ("style", AnimateOptions(style="lively"), "default"),
-        ("template", AnimateOptions(), "nobody"),
+        ("engine", "engine", AnimateOptions(engine="nobody"), "default"),
+        ("style", "motion_style", AnimateOptions(motion_style="nobody"), "default"),
+        ("style", "wrinkle_style", AnimateOptions(wrinkle_style="nobody"), "default"),
+        ("template", "template", AnimateOptions(), "nobody"),
     ],
 )
-def test_an_unknown_name_is_refused_before_any_frame(talker, kind, options, template):
+def test_an_unknown_name_is_refused_before_any_frame(talker, kind, field, options, template):
     with pytest.raises(UnknownName, match=f"unknown {kind}") as refusal:
         talker.animate(speech(0.1), options, template=template)
-    assert refusal.value.field == kind
+    assert refusal.value.field == field
     assert refusal.value.code == f"unknown_{kind}"
 
 
-def test_intensity_zero_is_the_template_bit_for_bit(talker):
-    moved = vertices(talker.animate(speech(0.6), AnimateOptions(intensity=0.0)))
+@each_engine
+def test_intensity_zero_is_the_template_bit_for_bit(engine, talker):
+    moved = vertices(talker.animate(speech(0.6), AnimateOptions(engine, intensity=0.0)))
     assert np.array_equal(moved, np.broadcast_to(tiny_head().atlas.vertices, moved.shape))
 
 
-def test_intensity_scales_the_motion(talker):
+@each_engine
+def test_intensity_scales_the_motion(engine, talker):
     rest = tiny_head().atlas.vertices
-    one, two = (vertices(talker.animate(speech(0.6), AnimateOptions(intensity=i))) - rest for i in (1.0, 2.0))
+    one, two = (vertices(talker.animate(speech(0.6), AnimateOptions(engine, intensity=i))) - rest for i in (1.0, 2.0))
     assert np.abs(one).max() > 1e-3
     assert np.abs(two - 2 * one).max() < 1e-7
 
 
 def test_the_seed_acts_through_the_lids_alone(talker):
-    """Where neither of two seeds blinks the frames are the same bytes; where one does they are not."""
+    """In MMTalker: where neither of two seeds blinks the frames are the same bytes; where one does they are not."""
     count = 120
     one, two = (vertices(talker.animate(speech(4.0), AnimateOptions(seed=seed))) for seed in (0, 1))
     closures = [BlinkTrack(seed).closure(np.arange(count) / 30) for seed in (0, 1)]
@@ -330,66 +352,88 @@ def test_the_seed_acts_through_the_lids_alone(talker):
     assert np.array_equal(differ, ~open_both)
 
 
-def test_an_untouched_vertex_is_the_templates(talker):
-    moved = vertices(talker.animate(speech(0.6), AnimateOptions()))
+@each_engine
+def test_an_untouched_vertex_is_the_templates(engine, talker):
+    moved = vertices(talker.animate(speech(0.6), AnimateOptions(engine)))
     eye = tiny_head().part("eye_left")
     assert np.array_equal(moved[:, eye], np.broadcast_to(tiny_head().atlas.vertices[eye], moved[:, eye].shape))
 
 
 def test_the_engine_describes_itself_without_giving_itself_away(talker):
     talker.describe()["engines"] = []
-    assert talker.describe()["engines"] == ["mmtalker"]
+    assert talker.describe()["engines"] == list(ENGINES)
     assert list(talker.templates) == ["default"]
 
 
-def test_warming_up_leaves_no_trace(talker):
-    before = vertices(talker.animate(speech(0.6), AnimateOptions()))
+@each_engine
+def test_warming_up_leaves_no_trace(engine, talker):
+    before = vertices(talker.animate(speech(0.6), AnimateOptions(engine)))
     talker.warm_up()
-    assert np.array_equal(vertices(talker.animate(speech(0.6), AnimateOptions())), before)
+    assert np.array_equal(vertices(talker.animate(speech(0.6), AnimateOptions(engine))), before)
 
 
 # The shipped head, by ONNX.
 
 
 @pytest.fixture(scope="module")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
-    """The shipped head with untrained networks of compact size, from a folder of weights, through onnxruntime."""
-    folder, cache = tmp_path_factory.mktemp("weights"), tmp_path_factory.mktemp("cache")
-    (folder / "head.safetensors").write_bytes((WEIGHTS / "head.safetensors").read_bytes())
-    encoder, network = shipped_encoder(), shipped_network()
-    save_checkpoint(folder / "speech.safetensors", encoder.state_dict(), Header("speech", asdict(encoder.config)))
-    save_checkpoint(folder / "mmtalker.safetensors", network.state_dict(), Header("mmtalker", asdict(network.config)))
-    for name in ("head", "speech", "mmtalker"):
-        pin(folder, name, folder / f"{name}.safetensors")
-    return load_engine(folder, cache, device="cpu", threads=1)
-
-
-def shipped_encoder() -> CompactEncoder:
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of weights: the shipped head with untrained networks of compact size."""
     torch.manual_seed(0)
-    return CompactEncoder().eval()
+    head, sizes = shipped_head(), {part: SIZES["compact"][part] for part in ("motion", "wrinkle")}
+    motion, wrinkle = (config.latents for config in sizes.values())
+    parts = {
+        "speech": CompactEncoder(),
+        "mmtalker": shipped_network(),
+        "textalker": Denoiser(DenoiserConfig(motion, wrinkle)),
+    }
+    for part, config in sizes.items():
+        moving = shipped_network().surface.moving if part == "motion" else torch.arange(0)
+        network = Autoencoder(replace(config, atlas=head.atlas.fingerprint, moving=len(moving)))
+        network.moving.copy_(moving)
+        parts[f"textalker-{part}"] = network
+    styles = [a_style("neutral", 0, motion, wrinkle)]
+    return save_weights(tmp_path_factory.mktemp("weights"), head, parts, styles)
+
+
+@pytest.fixture(scope="module")
+def shipped(untrained: Path, tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
+    """The untrained engines through onnxruntime."""
+    return load_engine(untrained, tmp_path_factory.mktemp("cache"), device="cpu", threads=1)
 
 
 def test_an_engine_is_loaded_from_a_folder_of_weights(shipped):
     description = shipped.describe()
-    assert description["checkpoints"].keys() == {"head", "speech", "mmtalker"}
+    assert description["checkpoints"].keys() == set(CHECKPOINTS)
     assert description["device"] == "cpu"
     assert "onnxruntime" in description["providers"][0]
+    assert list(shipped.styles) == ["neutral"]
 
 
 @pytest.fixture(scope="module")
-def in_torch(shipped: LocalEngine) -> LocalEngine:
+def in_torch(untrained: Path, shipped: LocalEngine) -> LocalEngine:
     """The same networks without ONNX."""
-    encoder = CompactSpeech(shipped_encoder(), TORCH)
-    return LocalEngine(shipped_head(), encoder, shipped_motion(), shipped.describe())
+    return LocalEngine(open_networks(untrained, TORCH), StyleBook(list(shipped.styles.values())), shipped.describe())
 
 
+@each_engine
 @pytest.mark.parametrize("resolution", [None, 2_000])
-def test_onnx_animates_as_torch_does(shipped, in_torch, resolution):
-    """To a hundredth of a millimetre, natively and at points, of a motion of centimetres; in the first second."""
-    options = AnimateOptions(resolution=resolution)
-    one, two = (vertices(engine.animate(speech(0.7), options)) for engine in (shipped, in_torch))
-    assert np.abs(one - shipped.animate(speech(0.7), options).mesh.vertices).max() > 0.01
+def test_onnx_animates_as_torch_does(shipped, in_torch, engine, resolution):
+    """To a hundredth of a millimetre, natively and at points, of a motion of millimetres; in the first second."""
+    options = AnimateOptions(engine, resolution=resolution)
+    one, two = (vertices(each.animate(speech(0.7), options)) for each in (shipped, in_torch))
+    assert np.abs(one - shipped.animate(speech(0.7), options).mesh.vertices).max() > 0.002
     assert np.abs(one - two).max() < 1e-5
+
+
+def test_onnx_wrinkles_as_torch_does(shipped, in_torch):
+    """To a bit or two of float16."""
+    options = AnimateOptions("textalker", texture=512)
+    one, two = (
+        np.stack([frame.wrinkles.astype(float) for frame in each.animate(speech(0.7), options).frames])
+        for each in (shipped, in_torch)
+    )
+    assert np.abs(one).max() > 0.1
+    assert np.abs(one - two).max() < 1e-3
 
 
 def test_onnx_animates_as_torch_does_beyond_the_first_second(shipped, in_torch):
@@ -401,11 +445,12 @@ def test_onnx_animates_as_torch_does_beyond_the_first_second(shipped, in_torch):
 @pytest.mark.parametrize("size", [7_001, 16_000])
 def test_onnx_does_not_mind_where_sound_is_cut(shipped, size):
     """Bit for bit, on the shipped head."""
-    encoder, motion, waveform = shipped._encoder, shipped._motion, speech(1.9)
+    encoder, motion, waveform = shipped._networks.encoder, shipped._networks.motion, speech(1.9)
     query = motion.query(shipped_head().atlas.vertex_anchors, shipped_head().rim_anchors)
     whole = np.stack([f.vertices for f in shipped.animate(waveform, AnimateOptions()).frames])
     template, made = shipped.templates["default"], []
-    listening, moving, lids = encoder.start(), motion.start(), BlinkTrack(0)
+    style = motion.style_of(shipped.styles["neutral"].motion)
+    listening, moving, lids = encoder.start(), motion.start(style), BlinkTrack(0)
     pieces = cut(waveform.samples, size)
     for number, piece in enumerate(pieces):
         last = number == len(pieces) - 1
@@ -416,20 +461,25 @@ def test_onnx_does_not_mind_where_sound_is_cut(shipped, size):
     assert np.concatenate(made).tobytes() == whole.tobytes()
 
 
+@each_engine
 @pytest.mark.parametrize("resolution", [None, 500])
-def test_onnx_gives_the_same_bytes_twice(shipped, resolution):
-    one, two = (vertices(shipped.animate(speech(0.7), AnimateOptions(resolution=resolution))) for _ in range(2))
+def test_onnx_gives_the_same_bytes_twice(shipped, engine, resolution):
+    one, two = (vertices(shipped.animate(speech(0.7), AnimateOptions(engine, resolution))) for _ in range(2))
     assert one.tobytes() == two.tobytes()
 
 
-def test_resolutions_agree_through_the_whole_engine(shipped):
+@each_engine
+def test_resolutions_agree_through_the_whole_engine(engine, shipped):
     """Law 2, with the seal and the maps: where the points of a resolution are vertices, they are native's."""
-    native = vertices(shipped.animate(speech(0.7), AnimateOptions()))
-    template, _ = shipped._surface("default", 500)
-    exact = template.anchors.weights.max(1) > 1 - 1e-6
-    vertex = shipped_head().atlas.faces[template.anchors.face, template.anchors.weights.argmax(1)][exact]
-    points = vertices(shipped.animate(speech(0.7), AnimateOptions(resolution=500)))
+    native = vertices(shipped.animate(speech(0.7), AnimateOptions(engine)))
+    points = vertices(shipped.animate(speech(0.7), AnimateOptions(engine, resolution=500)))
+    anchors = shipped._placed("default", 500).head.anchors
+    exact = anchors.weights.max(1) > 1 - 1e-6
+    vertex = shipped_head().atlas.faces[anchors.face, anchors.weights.argmax(1)][exact]
     assert np.abs(points[:, exact] - native[:, vertex]).max() < 1e-5
+
+
+# What is refused.
 
 
 def test_an_engine_without_weights_is_refused(tmp_path):
@@ -437,12 +487,13 @@ def test_an_engine_without_weights_is_refused(tmp_path):
         load_engine(tmp_path, tmp_path, device="cpu")
 
 
-def test_an_engine_with_damaged_weights_is_refused(tmp_path):
-    for name in ("head", "speech", "mmtalker"):
-        (tmp_path / name).write_bytes(b"weights")
-        pin(tmp_path, name, tmp_path / name)
-    (tmp_path / "mmtalker").write_bytes(b"other weights")
-    with pytest.raises(CheckpointError, match="is damaged"):
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_an_engine_with_damaged_weights_is_refused(name, tmp_path):
+    for each in CHECKPOINTS:
+        (tmp_path / each).write_bytes(b"weights")
+        pin(tmp_path, each, tmp_path / each)
+    (tmp_path / name).write_bytes(b"other weights")
+    with pytest.raises(CheckpointError, match=f"{name} is damaged"):
         load_engine(tmp_path, tmp_path, device="cpu")
 
 
@@ -451,13 +502,13 @@ def test_an_engine_with_damaged_weights_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
-    if "mmtalker" not in read_manifest(WEIGHTS):
-        pytest.skip("weights/ holds no mmtalker yet")
+    if missing := set(CHECKPOINTS) - read_manifest(WEIGHTS).keys():
+        pytest.skip(f"weights/ holds no {', '.join(sorted(missing))} yet")
     return load_engine(WEIGHTS, tmp_path_factory.mktemp("cache"), device="cpu", threads=1)
 
 
 def test_the_seed_moves_the_eyes_and_little_else(trained):
-    """Two seeds differ by millimetres at the lids, and on the skin 40 mm away from the eyeballs by under 1 mm."""
+    """Two seeds differ by millimetres at the lids, and on the skin 40 mm away from the eyeballs by under 1.5 mm."""
     head = shipped_head()
     one, two = (vertices(trained.animate(speech(6.0), AnimateOptions(seed=seed))) for seed in (0, 1))
     difference = np.linalg.norm(one - two, axis=2).max(0)
@@ -465,7 +516,7 @@ def test_the_seed_moves_the_eyes_and_little_else(trained):
     away = np.linalg.norm(head.atlas.vertices[:, None] - eyes[None, ::20], axis=2).min(1)
     assert difference[head.regions["eyes"]].max() > 0.002
     skin = np.isin(np.arange(len(difference)), head.part("skin"))
-    assert difference[skin & (away > 0.04)].max() < 0.001
+    assert difference[skin & (away > 0.04)].max() < 0.0015
 
 
 def test_the_mouth_is_at_rest_once_speech_has_ended(trained):

@@ -226,13 +226,14 @@ def test_an_autoencoder_is_trained_of_what_is_asked_for(modality, size, corpus, 
     calls = watch(monkeypatch, autoencoder, "train")
     arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path, "--steps", 7, "--vgg", tmp_path / "vgg")
     run("autoencoder", modality, *arguments, "--size", size)
-    ((given, head, folder, steps, config, vgg),) = calls
+    ((given, head, folder, steps, config, vgg, skins),) = calls
     assert (given, folder, steps, vgg) == (Corpus(corpus), tmp_path, 7, tmp_path / "vgg")
     assert config == maps.SIZES[size][modality]
+    assert skins == styles.shipped_skins()
     assert head.fingerprint == tiny_head().fingerprint
     run("autoencoder", modality, "--corpus", corpus, "--weights", weights)
     assert calls[1][2] == Path(f"build/autoencoder_{modality}")
-    assert calls[1][4:] == (maps.SIZES["compact"][modality], None)
+    assert calls[1][4:] == (maps.SIZES["compact"][modality], None, skins)
 
 
 def test_the_corpus_is_encoded_by_the_weights_autoencoders(corpus, weights, tmp_path, monkeypatch):

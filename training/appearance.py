@@ -10,8 +10,8 @@ sound does not tell them.
 """
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -23,7 +23,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 from tqdm import tqdm
 
-from models.core import Waveform
+from models.core import SAMPLE_RATE_HZ, Waveform
 from models.engine import Networks
 from models.template import Head, template_of_identity
 from models.textalker.encoding import BATCH
@@ -31,17 +31,19 @@ from models.textalker.maps import from_network, log_ratio
 from models.textalker.streaming import Pivots
 from training.autoencoder import MapMaker
 from training.corpus.canvas import Canvas
+from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig
 from training.corpus.wrinkles import WrinkleField
 from training.datasets.corpus import Corpus, CorpusClip
 from training.evaluate import TRUTH_FPS, Talker, TrueLids
 from training.latents import Latents, encode_clip, frames_of
 from training.metrics import VertexErrors, mean_errors, vertex_errors
+from training.textalker import subject_pivots
 
 EXAMPLE_S = 10.0
 """Seconds of another clip that the pivot of a held-out subject is made of."""
-LONGEST_S = 8.0
-"""Of a clip that is judged; longer ones are cut."""
+SHORTEST_S, LONGEST_S = 2.0, 8.0
+"""Of a clip that is judged; shorter ones of unseen subjects are left out, longer ones are cut."""
 
 
 @dataclass(frozen=True)
@@ -126,18 +128,21 @@ class Judge:
             yield Performance(cut(clip, LONGEST_S), pivots, WrinkleField(self.head, fields[clip.subject]))
 
     def unseen_subjects(self, each: int) -> Iterator[Performance]:
-        """Test B: the first clips of every held-out subject but one, of which the pivots are made."""
+        """Test B: the last clips of every held-out subject, with pivots of the first ones, which are not judged."""
         for subject in self.corpus.subjects:
             if subject.held_out:
                 own = [clip for clip in self.corpus.clips(held_out=True) if clip.subject == subject.id]
                 field = WrinkleField(self.head, subject.wrinkles)
-                pivots = self.pivots_of(own, field)
-                for clip in islice((clip for clip in own[::-1] if len(clip.samples) > 2 * 16_000), each):
+                heard_s = np.cumsum([len(clip.samples) for clip in own]) / SAMPLE_RATE_HZ
+                made_of = int(np.searchsorted(heard_s, EXAMPLE_S)) + 1
+                pivots = self.pivots_of(own[:made_of], field)
+                others = (clip for clip in reversed(own[made_of:]) if len(clip.samples) > SHORTEST_S * SAMPLE_RATE_HZ)
+                for clip in islice(others, each):
                     yield Performance(cut(clip, LONGEST_S), pivots, field)
 
     def pivots_of(self, clips: Sequence[CorpusClip], field: WrinkleField) -> Pivots:
         """Mean latents of the first EXAMPLE_S seconds of a subject's clips, end to end."""
-        tracks = [frames_of(clip)[:2] for clip in clips[:8]]
+        tracks = [frames_of(clip)[:2] for clip in clips]
         count = int(EXAMPLE_S * TRUTH_FPS)
         weights, contact = (np.concatenate(column)[:count] for column in zip(*tracks, strict=True))
         rows = list(encode_clip(self.maker(field), self.networks.encoders, weights, contact, 0))
@@ -145,9 +150,12 @@ class Judge:
         return Pivots(np.asarray(motion, np.float32), np.asarray(wrinkle, np.float32))
 
     def judge(
-        self, sequences: Sequence[Performance], talkers: Mapping[str, Talker], seeds: int
+        self, sequences: Sequence[Performance], talkers: Mapping[str, Talker], seeds: int, own: Mapping[str, Pivots]
     ) -> dict[str, dict[str, float]]:
-        """Mean errors of every talker, of a static face and texture, and of the auto-encoders, over the sequences."""
+        """Mean errors of every talker, of a static face and texture, and of the auto-encoders, over the sequences.
+
+        Talkers speak with the sequences' pivots, but for those that have their `own`.
+        """
         vertices: dict[str, list[VertexErrors]] = {}
         textures: dict[str, list[TextureErrors]] = {}
         for sequence in tqdm(sequences, desc="sequences", dynamic_ncols=True):
@@ -160,21 +168,20 @@ class Judge:
             guesses = {"static": [(np.zeros_like(offsets), np.zeros_like(ratios))]}
             guesses["ceiling"] = [self._ceiling(offsets, images)]
             for name, talker in talkers.items():
-                guesses[name] = [self._spoken(talker, sequence, seed) for seed in range(seeds)]
+                pivots = own.get(name, sequence.pivots)
+                voices = [replace(talker, pivots=pivots, seed=seed) for seed in range(seeds)]
+                guesses[name] = [self._spoken(voice, sequence.clip) for voice in voices]
             for name, several in guesses.items():
-                errors = [vertex_errors(head.place(own), placed, self.regions) for own, _ in several]
+                errors = [vertex_errors(head.place(moved), placed, self.regions) for moved, _ in several]
                 vertices.setdefault(name, []).append(mean_errors(errors))
                 looks = [self.skin.errors(self.skin.textures(look), truth) for _, look in several]
                 means = (float(np.mean([getattr(look, name) for look in looks])) for name in ("psnr_db", "ssim"))
                 textures.setdefault(name, []).append(TextureErrors(*means))
         return {name: asdict(mean_errors(vertices[name])) | _mean(textures[name]) for name in vertices}
 
-    def _spoken(self, talker: Talker, sequence: Performance, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Canonical offsets, sealed, and log-ratios of a talker."""
-        own = Talker(talker.networks, "textalker", sequence.pivots, seed)
-        batches = own.speak(
-            Waveform(sequence.clip.samples), self.head.atlas.vertex_anchors, TrueLids(sequence.clip), TRUTH_FPS
-        )
+    def _spoken(self, talker: Talker, clip: CorpusClip) -> tuple[np.ndarray, np.ndarray]:
+        """Canonical offsets, sealed, and log-ratios: those of a still skin where the engine makes none."""
+        batches = talker.speak(Waveform(clip.samples), self.head.atlas.vertex_anchors, TrueLids(clip), TRUTH_FPS)
         offsets, looks = list[np.ndarray](), list[np.ndarray]()
         for batch in batches:
             offsets.append(self.head.seal.close(batch.offsets, batch.rim_offsets, batch.contact))
@@ -195,11 +202,9 @@ class Judge:
 
 def cut(clip: CorpusClip, longest_s: float) -> CorpusClip:
     """The beginning of a clip."""
-    samples, tracks = int(longest_s * 16_000), int(longest_s * 100)
-    return CorpusClip(
-        clip.id, clip.subject, clip.recorded, clip.samples[:samples], clip.phones,
-        clip.weights[:tracks], clip.contact[:tracks], clip.blinks[:tracks],
-    )  # fmt: skip
+    count = int(longest_s * RATE_HZ)
+    tracks = {name: getattr(clip, name)[:count] for name in ("weights", "contact", "blinks")}
+    return replace(clip, samples=clip.samples[: int(longest_s * SAMPLE_RATE_HZ)], **tracks)
 
 
 def _as_images(textures: UInt8[np.ndarray, "frames size size 3"]) -> Tensor:
@@ -211,11 +216,21 @@ def _mean(errors: Sequence[TextureErrors]) -> dict[str, float]:
 
 
 def appearance_report(
-    talkers: Mapping[str, Talker], corpus: Corpus, latents: Latents, sequences: int, each: int, seeds: int
+    talkers: Mapping[str, Talker],
+    corpus: Corpus,
+    latents: Latents,
+    sequences: int,
+    each: int,
+    seeds: int,
+    unpivoted: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Both tests. All talkers have the same auto-encoders."""
+    """Both tests. All talkers have the same auto-encoders; those `unpivoted` were trained with one pivot for all
+    subjects, and speak with it.
+    """
     judge = Judge(next(iter(talkers.values())).networks, corpus)
+    mean = Pivots(*next(iter(subject_pivots(latents, pivoted=False).values())))
+    own = dict.fromkeys(unpivoted, mean)
     tests = {"a": list(judge.unseen_sequences(latents, sequences)), "b": list(judge.unseen_subjects(each))}
-    report: dict[str, Any] = {name: judge.judge(own, talkers, seeds) for name, own in tests.items()}
-    report["sequences"] = {name: len(own) for name, own in tests.items()}
+    report: dict[str, Any] = {name: judge.judge(test, talkers, seeds, own) for name, test in tests.items()}
+    report["sequences"] = {name: len(test) for name, test in tests.items()}
     return report | {"seeds": seeds, "face_texels": int(judge.skin.face.sum()), "size": judge.size}

@@ -140,11 +140,13 @@ class TexTalkerMotion:
     def _decode(
         self, latents: Float32[np.ndarray, "frames D"], contact: np.ndarray, query: MapQuery, pivots: Pivots
     ) -> list[_Moment]:
-        split = len(pivots.motion)
-        offsets, rim = query.read(self.decode("motion", latents[:, :split] + pivots.motion))
+        config = self._latents.config
+        moved = np.zeros((len(latents), config.motion + config.wrinkle), np.float32)
+        moved[:, config.part] = latents  # what an ablation leaves out stays at its pivot
+        offsets, rim = query.read(self.decode("motion", moved[:, : config.motion] + pivots.motion))
         wrinkles: list[np.ndarray | None] = [None] * len(latents)
         if pivots.wrinkle is not None:
-            wrinkles = list(self.decode_wrinkles(latents[:, split:] + pivots.wrinkle))
+            wrinkles = list(self.decode_wrinkles(moved[:, config.motion :] + pivots.wrinkle))
         return [_Moment(*parts) for parts in zip(offsets, rim, contact, wrinkles, strict=True)]
 
     def decode_wrinkles(
