@@ -376,7 +376,8 @@ def _evaluate_textures(options: argparse.Namespace) -> None:
         path = run / "averaged.safetensors"
         talkers[run.name] = open_talker(options.weights, CACHE, "textalker", path, sampling=sampling)
     corpus, latents = Corpus(options.corpus), Latents(options.latents)
-    report = appearance_report(talkers, corpus, latents, options.sequences, options.each, options.seeds)
+    counts = options.sequences, options.each, options.seeds
+    report = appearance_report(talkers, corpus, latents, *counts, unpivoted=("without-pivot",))
     _print(report | {"sampler": vars(sampling)}, options.out)
 
 
