@@ -3,39 +3,26 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
 from typing import Any
 
-from models.core import Clip, Frame
+from models.core import Clip
 from models.errors import OutOfRange
 from service.encoders.archive import Archive
-from service.encoders.base import FrameEncoder
-from service.encoders.whole_clip import WholeClip, animated_document, clip_facts
+from service.encoders.whole_clip import WholeClipEncoder, animated_document, clip_facts
 
 
-class BundleEncoder(FrameEncoder):
+class BundleEncoder(WholeClipEncoder):
     """`animation.glb`, `wrinkle_0.png` and so on, `weights.json` and `receipt.json`, all on one clock."""
 
     name = "bundle"
     media_type = "application/zip"
     extension = ".zip"
-    needs_whole_clip = True
-    writes_every_texture = False
-
-    def __init__(self) -> None:
-        self._held = ExitStack()
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Open the spools. OutOfRange for a clip without textures."""
         if clip.texture is None:
             raise OutOfRange("a bundle without textures; wanted a size for them: set texture", field="texture")
-        self._whole = self._held.enter_context(closing(WholeClip(clip)))
-        yield from ()
-
-    def frame(self, frame: Frame) -> Iterator[bytes]:
-        """Spool the frame."""
-        self._whole.append(frame)
-        yield b""
+        yield from super().begin(clip)
 
     def end(self) -> Iterator[bytes]:
         """Compress, then yield the members, the receipt last."""
@@ -54,10 +41,6 @@ class BundleEncoder(FrameEncoder):
         receipt = clip_facts(clip) | facts | {"psnr_db": wrinkles.psnr_db, "sha256": digests}
         yield archive.add_stored("receipt.json", _json(receipt))
         yield archive.finish()
-
-    def close(self) -> None:
-        """Delete the spools."""
-        self._held.close()
 
 
 def _json(fields: dict[str, Any]) -> bytes:

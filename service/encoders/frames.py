@@ -8,7 +8,7 @@ import numpy as np
 
 from models.core import Clip, Frame
 from service.encoders.base import FrameEncoder
-from service.encoders.textures import TextureComposer
+from service.encoders.textures import composer_of
 from service.frames_reader import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
 
 
@@ -30,7 +30,7 @@ class FramesEncoder(FrameEncoder):
             "uvs": clip.mesh.uvs.astype("<f4"),
             "uv_faces": clip.mesh.uv_faces.astype("<i4"),
         }
-        self._composer = TextureComposer(clip.mesh.base_color_png, clip.texture) if clip.texture else None
+        self._composer = composer_of(clip)
         if self._composer is not None:
             arrays["base_color"] = self._composer.base
         yield MAGIC + _message(HEADER, _json(_header(clip, arrays)))

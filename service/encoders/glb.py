@@ -1,18 +1,17 @@
 """GLB (glTF 2.0, binary): one animated file, or one file a frame."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
 
 from models.core import Clip, Frame
 from service.encoders.archive import Archive
 from service.encoders.base import FrameEncoder
 from service.encoders.container import GlbDocument
 from service.encoders.surface import split_seams
-from service.encoders.textures import Picture, TextureComposer, base_color
-from service.encoders.whole_clip import WholeClip, animated_document, clip_facts
+from service.encoders.textures import Picture, base_color, composer_of
+from service.encoders.whole_clip import WholeClipEncoder, animated_document, clip_facts
 
 
-class GlbEncoder(FrameEncoder):
+class GlbEncoder(WholeClipEncoder):
     """One file: the mesh at rest, at most 64 morph targets, and one animation channel that weighs them.
 
     With textures, the neutral one and the basis of the wrinkles are in it, too.
@@ -21,21 +20,6 @@ class GlbEncoder(FrameEncoder):
     name = "glb"
     media_type = "model/gltf-binary"
     extension = ".glb"
-    needs_whole_clip = True
-    writes_every_texture = False
-
-    def __init__(self) -> None:
-        self._held = ExitStack()
-
-    def begin(self, clip: Clip) -> Iterator[bytes]:
-        """Open the spools."""
-        self._whole = self._held.enter_context(closing(WholeClip(clip)))
-        yield from ()
-
-    def frame(self, frame: Frame) -> Iterator[bytes]:
-        """Spool the frame."""
-        self._whole.append(frame)
-        yield b""
 
     def end(self) -> Iterator[bytes]:
         """Compress, then yield the file."""
@@ -47,10 +31,6 @@ class GlbEncoder(FrameEncoder):
             fields = {"fps": self._whole.clip.fps, "images": images} | wrinkles.fields()
             document.root["asset"]["extras"]["wrinkles"] = fields
         yield from document.chunks()
-
-    def close(self) -> None:
-        """Delete the spools."""
-        self._held.close()
 
 
 class GlbSequenceEncoder(FrameEncoder):
@@ -66,7 +46,7 @@ class GlbSequenceEncoder(FrameEncoder):
         """Split the mesh at its seams, once for all frames."""
         self._clip = clip
         self._surface = split_seams(clip.mesh)
-        self._composer = TextureComposer(clip.mesh.base_color_png, clip.texture) if clip.texture else None
+        self._composer = composer_of(clip)
         self._archive = Archive()
         yield from ()
 

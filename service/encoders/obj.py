@@ -7,7 +7,7 @@ import numpy as np
 from models.core import Clip, Frame, Mesh
 from service.encoders.archive import Archive
 from service.encoders.base import FrameEncoder
-from service.encoders.textures import TextureComposer, base_color
+from service.encoders.textures import base_color, composer_of
 
 _MATERIAL = "material.mtl"
 _TEXTURE = "base_color.png"
@@ -31,7 +31,7 @@ class ObjEncoder(FrameEncoder):
         self._archive = Archive()
         self._row = "v %.6f %.6f %.6f\n" * len(clip.mesh.vertices)
         self._topology = _topology(clip.mesh)
-        self._composer = TextureComposer(clip.mesh.base_color_png, clip.texture) if clip.texture else None
+        self._composer = composer_of(clip)
         neutral = self._composer.neutral() if self._composer else base_color(clip.mesh)
         if neutral is not None:
             yield self._archive.add_stored(_TEXTURE, neutral.data)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
-from models.core import Mesh
+from models.core import Clip, Mesh
 
 PLAIN = (231, 231, 231)
 """Base colour of a head without a texture: the grey that `glb` gives it, 0.8 in linear light, in sRGB values."""
@@ -62,6 +62,11 @@ class TextureComposer:
         file = BytesIO()
         Image.fromarray(self.compose(wrinkles)).save(file, "jpeg", quality=QUALITY, subsampling=0)
         return Picture(file.getvalue(), "image/jpeg")
+
+
+def composer_of(clip: Clip) -> TextureComposer | None:
+    """What makes a clip's textures, if it has any."""
+    return TextureComposer(clip.mesh.base_color_png, clip.texture) if clip.texture else None
 
 
 def resize(image: Float[np.ndarray, "own own channels"], size: int) -> Float32[np.ndarray, "size size channels"]:

@@ -1,18 +1,19 @@
 """What the formats that need the whole clip share: its spools, and its motion as one animated GLB."""
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
 import numpy as np
 
 from models.core import Clip, Frame
+from service.encoders.base import FrameEncoder
 from service.encoders.container import GlbDocument
 from service.encoders.morphs import Morphs, compress
 from service.encoders.spool import OffsetSpool
 from service.encoders.surface import split_seams
-from service.encoders.textures import TextureComposer, base_color
+from service.encoders.textures import base_color, composer_of
 from service.encoders.wrinkle_basis import BasisFit, WrinkleBasis
 
 
@@ -44,13 +45,37 @@ class WholeClip:
         self._held.close()
 
 
+class WholeClipEncoder(FrameEncoder):
+    """A format that spools its frames and writes all in `end`, which subclasses have."""
+
+    needs_whole_clip = True
+    writes_every_texture = False
+
+    def __init__(self) -> None:
+        self._held = ExitStack()
+
+    def begin(self, clip: Clip) -> Iterator[bytes]:
+        """Open the spools."""
+        self._whole = self._held.enter_context(closing(WholeClip(clip)))
+        yield from ()
+
+    def frame(self, frame: Frame) -> Iterator[bytes]:
+        """Spool the frame."""
+        self._whole.append(frame)
+        yield b""
+
+    def close(self) -> None:
+        """Delete the spools."""
+        self._held.close()
+
+
 def animated_document(clip: Clip, morphs: Morphs) -> GlbDocument:
     """The mesh at rest, its morph targets and the animation that weighs them; with textures, the neutral one."""
     surface = split_seams(clip.mesh)
     # Rounded up: the figure must hold.
     document = GlbDocument({"max_error_mm": math.ceil(morphs.max_error_mm * 1e6) / 1e6} | clip_facts(clip))
-    neutral = TextureComposer(clip.mesh.base_color_png, clip.texture).neutral() if clip.texture else None
-    mesh = document.add_mesh(surface, clip.mesh.vertices, neutral or base_color(clip.mesh))
+    composer = composer_of(clip)
+    mesh = document.add_mesh(surface, clip.mesh.vertices, composer.neutral() if composer else base_color(clip.mesh))
     targets = [{"POSITION": document.add_positions(target[surface.corners])} for target in morphs.targets]
     mesh["primitives"][0]["targets"] = targets
     mesh["weights"] = [0] * len(targets)
