@@ -169,6 +169,10 @@ class LocalEngine:
 
     def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
         """See `Engine.check`."""
+        self._resolve(options, template, pivot)
+
+    def _resolve(self, options: AnimateOptions, template: str, pivot: StylePivot | None) -> "Pivots":
+        """Refuse what `check` does; the pivots that are left."""
         for kind, name, known in (("engine", options.engine, ENGINES), ("template", template, self._templates)):
             if name not in known:
                 raise UnknownName(kind, name, known)
@@ -178,7 +182,7 @@ class LocalEngine:
                 field="texture",
                 code="impossible_combination",
             )
-        self._pivots(options, pivot)
+        return self._pivots(options, pivot)
 
     def animate(
         self,
@@ -189,8 +193,8 @@ class LocalEngine:
         pivot: StylePivot | None = None,
     ) -> Clip:
         """See `Engine.animate`."""
-        self.check(options, template=template, pivot=pivot)
-        placed, pivots = self._placed(template, options.resolution), self._pivots(options, pivot)
+        pivots = self._resolve(options, template, pivot)
+        placed = self._placed(template, options.resolution)
         return Clip(
             mesh=placed.head.mesh,
             fps=options.fps,

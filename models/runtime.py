@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from models.errors import CheckpointError, OutOfRange
@@ -95,6 +96,17 @@ class Runtime:
                 f"onnxruntime cannot load {path} ({error}); wanted an exported graph; check the disk, and reinstall "
                 "the cpu extra"
             ) from error
+
+
+def in_batches(function: Function, rows: Float32[np.ndarray, "rows ..."], size: int) -> Float32[np.ndarray, "rows ..."]:
+    """The only result of a function compiled for `size` rows, for any number of them; the last ones are padded."""
+    results = []
+    for start in range(0, len(rows), size):
+        own = rows[start : start + size]
+        padded = np.concatenate([own, np.zeros((size - len(own), *own.shape[1:]), np.float32)])
+        (result,) = function(torch.from_numpy(np.ascontiguousarray(padded)))
+        results.append(result[: len(own)].cpu().numpy())
+    return np.concatenate(results)
 
 
 def open_runtime(device: str, cache: Path, threads: int = 0) -> Runtime:

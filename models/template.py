@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int, Int32
 from scipy.sparse import csr_matrix, diags
 
-from models.atlas import Anchors, Atlas
+from models.atlas import Anchors, Atlas, Raster
 from models.checkpoint import read_header, read_tensors
 from models.core import Mesh
 from models.errors import CheckpointError
@@ -42,7 +42,15 @@ class Head:
 
     def part(self, chart: str) -> Int[np.ndarray, " members"]:
         """Vertices of a chart."""
-        return np.unique(self.atlas.faces[self.atlas.chart == self.charts.index(chart)])
+        return np.unique(self.faces_of(chart))
+
+    def faces_of(self, chart: str) -> Int32[np.ndarray, "faces 3"]:
+        """Faces of a chart."""
+        return self.atlas.faces[self.atlas.chart == self.charts.index(chart)]
+
+    def texels_of(self, chart: str, raster: Raster) -> Bool[np.ndarray, "size size"]:
+        """Texels that a chart covers."""
+        return raster.covered & (self.atlas.chart[raster.face] == self.charts.index(chart))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -86,8 +86,7 @@ def face_texels(head: Head, size: int) -> Bool[np.ndarray, "size size"]:
     """Texels of the skin of the face: what is in front of the ears, between hairline and throat."""
     raster = head.atlas.rasterise(size)
     inside = head.atlas.paint(Canvas(head).face().astype(np.float32)[:, None], raster)[..., 0] > 0.5
-    skin = head.atlas.chart[np.maximum(raster.face, 0)] == head.charts.index("skin")
-    return np.asarray(inside & skin & raster.covered)
+    return np.asarray(inside & head.texels_of("skin", raster))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from models.template import Head
 from models.textalker.autoencoder import Autoencoder, AutoencoderConfig
 from models.textalker.maps import MotionMaps, to_network, wrinkle_map
 from training.corpus.expressions import EXPRESSIONS
-from training.corpus.face import ACTIONS, FIRM, FaceRig, expression_weights
+from training.corpus.face import ACTIONS, FaceRig, expression_weights, firmness
 from training.corpus.wrinkles import WrinkleField, WrinkleStyle
 from training.datasets.corpus import Corpus
 from training.loop import LoopConfig, fit
@@ -105,8 +105,7 @@ class MapMaker:
     ) -> Float32[np.ndarray, "frames 3 size size"]:
         """Motion maps of moments, in units of MOTION_UNIT_M."""
         rim = np.einsum("ta,arc->trc", weights, self.rig.basis[:, self.rig.head.rim])
-        sealed = np.clip((contact - FIRM) / (1 - FIRM), 0, 1).astype(np.float32)
-        closing = self.rig.head.seal.closing(rim, sealed)
+        closing = self.rig.head.seal.closing(rim, firmness(contact))
         images = (weights @ self._actions).reshape(len(weights), -1, 3)
         images += np.einsum("tjc,jp->tpc", closing, self._columns)
         return images.transpose(0, 2, 1).reshape(len(weights), 3, self.maps.size, self.maps.size)
@@ -244,8 +243,7 @@ def texel_weights(head: Head, config: AutoencoderConfig) -> Float[Tensor, "size 
     """
     raster = head.atlas.rasterise(config.size)
     if config.modality == "wrinkle":
-        skin = head.atlas.chart[np.maximum(raster.face, 0)] == head.charts.index("skin")
-        return torch.from_numpy(np.where(raster.covered & skin, 1.0, 0.05)).float()
+        return torch.from_numpy(np.where(head.texels_of("skin", raster), 1.0, 0.05)).float()
     vertices = np.ones((len(head.atlas.vertices), 1))
     for region, weight in REGION_WEIGHTS.items():
         vertices[head.regions[region]] = weight
@@ -255,8 +253,8 @@ def texel_weights(head: Head, config: AutoencoderConfig) -> Float[Tensor, "size 
 
 def rim_vertices(head: Head) -> Int64[np.ndarray, " rims"]:
     """The rims of the lips and of the lids."""
-    skin = head.atlas.faces[head.atlas.chart == head.charts.index("skin")]
-    return np.concatenate([head.rim, *(eye.rim for eye in eye_openings(head.atlas.vertices, skin))]).astype(np.int64)
+    eyes = eye_openings(head.atlas.vertices, head.faces_of("skin"))
+    return np.concatenate([head.rim, *(eye.rim for eye in eyes)]).astype(np.int64)
 
 
 def codebook_usage(network: Autoencoder, images: Float[Tensor, "batch channels size size"]) -> dict[str, float]:

@@ -7,14 +7,14 @@ frames begin, and the auto-encoders. Every twelfth clip of a subject is kept for
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float16, Float32
+from jaxtyping import Float, Float16, Float32, Float64
 from tqdm import tqdm
 
 from models.core import SAMPLE_RATE_HZ, frame_count
@@ -67,13 +67,23 @@ class Latents:
 
     def pivots(self, name: str) -> Mapping[str, Float32[np.ndarray, " latents"]]:
         """Each subject's mean latents, over the clips that are not kept for the test."""
-        rows, sums, counts = self.part(name), dict[str, np.ndarray](), dict[str, int]()
-        for clip in self.clips:
-            if not clip.tested:
-                own = rows[clip.start : clip.start + clip.count].sum(0, dtype=np.float64)
-                sums[clip.subject] = sums.get(clip.subject, 0) + own
-                counts[clip.subject] = counts.get(clip.subject, 0) + clip.count
-        return {subject: np.asarray(total / counts[subject], np.float32) for subject, total in sums.items()}
+        rows = self.part(name)
+        return means_by_subject(
+            (clip.subject, rows[clip.start : clip.start + clip.count].sum(0, dtype=np.float64), clip.count)
+            for clip in self.clips
+            if not clip.tested
+        )
+
+
+def means_by_subject(
+    sums: Iterable[tuple[str, Float64[np.ndarray, " latents"], int]],
+) -> dict[str, Float32[np.ndarray, " latents"]]:
+    """Each subject's mean, from its sums of latents and of how many each is."""
+    totals, counts = dict[str, np.ndarray](), dict[str, int]()
+    for subject, own, count in sums:
+        totals[subject] = totals.get(subject, 0) + own
+        counts[subject] = counts.get(subject, 0) + count
+    return {subject: np.asarray(total / counts[subject], np.float32) for subject, total in totals.items()}
 
 
 def frames_of(clip: CorpusClip) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -51,6 +51,7 @@ from training.autoencoder import MapMaker
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import ACTIONS, FaceRig
 from training.datasets.corpus import Corpus, CorpusClip, tracks_at
+from training.latents import means_by_subject
 from training.loop import LoopConfig, fit
 from training.noise import add_noise
 from training.openings import eye_openings
@@ -130,8 +131,7 @@ class Rims(NamedTuple):
 @cache
 def rims_of(head: Head) -> Rims:
     """The rims of a head; one without eyes has no lids."""
-    skin = head.atlas.faces[head.atlas.chart == head.charts.index("skin")]
-    eyes = list(eye_openings(head.atlas.vertices, skin))
+    eyes = list(eye_openings(head.atlas.vertices, head.faces_of("skin")))
     gaps = [column_gaps(head.atlas.vertices[eye.rim, 0], eye.upper, eye.lower)[1] for eye in eyes]
     rims = np.concatenate([head.rim, *(eye.rim for eye in eyes)])
     blocks = block_diag(head.seal.gaps, *gaps).astype(np.float32)
@@ -200,12 +200,8 @@ def subject_pivots(
     clips: Sequence[CorpusClip], pivots: Mapping[str, Float32[np.ndarray, " pivot"]]
 ) -> dict[str, Float32[np.ndarray, " pivot"]]:
     """The mean of each subject's clips' pivots, by the clips' lengths."""
-    sums: dict[str, np.ndarray] = {}
-    lengths: dict[str, int] = {}
-    for clip in clips:
-        sums[clip.subject] = sums.get(clip.subject, 0) + pivots[clip.id].astype(np.float64) * len(clip.contact)
-        lengths[clip.subject] = lengths.get(clip.subject, 0) + len(clip.contact)
-    return {subject: np.asarray(total / lengths[subject], np.float32) for subject, total in sums.items()}
+    lengths = ((clip, len(clip.contact)) for clip in clips)
+    return means_by_subject((clip.subject, pivots[clip.id].astype(np.float64) * n, n) for clip, n in lengths)
 
 
 def principal_axes(

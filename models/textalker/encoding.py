@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32
 
 from models.core import StylePivot
-from models.runtime import Runtime
+from models.runtime import Runtime, in_batches
 from models.template import Head, Template
 from models.textalker.autoencoder import Autoencoder
 from models.textalker.maps import MotionMaps, to_network, wrinkle_map
@@ -47,13 +47,7 @@ class MapEncoders:
         self, part: str, images: Float32[np.ndarray, "frames 3 size size"]
     ) -> Float32[np.ndarray, "frames latents"]:
         """Latents of maps as networks see them, BATCH at a time."""
-        result = []
-        for start in range(0, len(images), BATCH):
-            chunk = images[start : start + BATCH]
-            padded = np.concatenate([chunk, np.zeros((BATCH - len(chunk), *chunk.shape[1:]), np.float32)])
-            (latent,) = self._run[part](torch.from_numpy(np.ascontiguousarray(padded)))
-            result.append(latent[: len(chunk)].cpu().numpy().reshape(len(chunk), -1))
-        return np.concatenate(result)
+        return in_batches(self._run[part], images, BATCH).reshape(len(images), -1)
 
     def pivot(self, example: "Example", template: Template, id: str) -> StylePivot:
         """p = the mean of an example's latents, motion and, where it has textures, wrinkles; and what it looks like.

@@ -20,7 +20,7 @@ from models.core import Waveform, frame_count
 from models.errors import CheckpointError
 from models.features import SpeechEncoder
 from models.mmtalker.streaming import Lids, MotionBatch
-from models.runtime import Runtime
+from models.runtime import Runtime, in_batches
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder
 from models.textalker.denoiser import RATE_HZ, Denoiser
@@ -94,8 +94,8 @@ class TexTalkerMotion:
         }
         self._grids = {"motion": _zeros(motion, 1).shape[1:], "wrinkle": _zeros(wrinkle, 1).shape[1:]}
         raster = head.atlas.rasterise(wrinkle.config.size)
-        skin = head.atlas.chart[np.maximum(raster.face, 0)] == head.charts.index("skin")
-        near = binary_dilation(raster.covered & skin, iterations=GUTTER) & (skin | ~raster.covered)
+        skin = head.texels_of("skin", raster)
+        near = binary_dilation(skin, iterations=GUTTER) & (skin | ~raster.covered)
         self._skin = near.astype(np.float32)[..., None]
 
     def query(self, anchors: Anchors, rim: Anchors) -> MapQuery:
@@ -160,13 +160,7 @@ class TexTalkerMotion:
         self, part: str, latents: Float32[np.ndarray, "frames latents"]
     ) -> Float32[np.ndarray, "frames 3 size size"]:
         """G(Q(z)) of motion or wrinkles, BATCH at a time: maps as networks see them."""
-        images = []
-        for start in range(0, len(latents), BATCH):
-            own = latents[start : start + BATCH]
-            padded = np.concatenate([own, np.zeros((BATCH - len(own), own.shape[1]), np.float32)])
-            (decoded,) = self._decoders[part](torch.from_numpy(padded.reshape(BATCH, *self._grids[part])))
-            images.append(decoded[: len(own)].cpu().numpy())
-        return np.concatenate(images)
+        return in_batches(self._decoders[part], latents.reshape(-1, *self._grids[part]), BATCH)
 
 
 def _between(one: _Moment, other: _Moment, share: np.float32) -> _Moment:

@@ -55,14 +55,20 @@ def expression_track(
     tracks: dict[str, np.ndarray] = {}
     for name, strength in strengths.items():
         for action, share in EXPRESSIONS[name].items():
-            for side, gain in (
-                (("", 1.0),) if action in UNPAIRED else (("Left", 1 + asymmetry), ("Right", 1 - asymmetry))
-            ):
-                track = strength * share * gain
-                if action in ("eyeSquint", "eyeWide", "cheekSquint"):
-                    track = track * (1 - blinks)
-                tracks[action + side] = tracks.get(action + side, 0) + track
+            for side, track in on_sides(action, strength * share, asymmetry).items():
+                awake = 1 - blinks if action in ("eyeSquint", "eyeWide", "cheekSquint") else 1
+                tracks[side] = np.asarray(tracks.get(side, 0) + track * awake)
     return {action: np.clip(track, 0, 1) for action, track in tracks.items()}
+
+
+def on_sides(action: str, track: Curve | float, asymmetry: float) -> dict[str, Curve | float]:
+    """A track of an action as ARKit has it: of the middle, or of both sides."""
+    return {action: track} if action in UNPAIRED else both_sides(action, track, asymmetry)
+
+
+def both_sides(action: str, track: Curve | float, asymmetry: float) -> dict[str, Curve | float]:
+    """A track of a paired action, stronger on the left by `asymmetry` and weaker on the right."""
+    return {f"{action}Left": (1 + asymmetry) * track, f"{action}Right": (1 - asymmetry) * track}
 
 
 def _breath(loudness: Curve, random: np.random.Generator) -> Curve:

@@ -21,7 +21,7 @@ from models.errors import CheckpointError
 from models.mmtalker.blinks import Blink, draw_blink, draw_blinks
 from models.template import Head
 from training.corpus.coarticulation import RATE_HZ, Curve, Curves, envelope
-from training.corpus.expressions import EXPRESSIONS, UNPAIRED
+from training.corpus.expressions import EXPRESSIONS, both_sides, on_sides
 from training.corpus.phones import Phone, Viseme, segments
 from training.corpus.subjects import Subject
 
@@ -76,13 +76,17 @@ class FaceRig:
         At all vertices, or at points that are weighted sums of them: `at` (points, vertices).
         """
         strength = weights.astype(np.float32)
-        sealed = np.clip((contact - FIRM) / (1 - FIRM), 0, 1).astype(np.float32)
-        rim = _combine(strength, self.basis[:, self.head.rim])
+        sealed, rim = firmness(contact), _combine(strength, self.basis[:, self.head.rim])
         if at is None:
             return self.head.seal.close(_combine(strength, self.basis), rim, sealed)
         flat = self.basis.transpose(1, 0, 2).reshape(self.basis.shape[1], -1)
         basis = (at @ flat).reshape(at.shape[0], len(ACTIONS), 3).transpose(1, 0, 2)
         return self.head.seal.at(at).close(_combine(strength, basis), rim, sealed)
+
+
+def firmness(contact: Float[np.ndarray, " samples"]) -> Float32[np.ndarray, " samples"]:
+    """How far contact seals the lips on the geometry, 0..1."""
+    return np.asarray(np.clip((contact - FIRM) / (1 - FIRM), 0, 1), np.float32)
 
 
 def _combine(
@@ -130,17 +134,17 @@ def speech_weights(
             "mouthRollUpper": 0.08 * curves.contact,
             "tongueOut": 0.22 * interdental,
             "tongueUp": 0.8 * alveolar + 0.5 * interdental,
-            **_both_sides("mouthUpperUp", 0.12 * labiodental, subject.asymmetry),
-            **_both_sides("mouthStretch", 0.75 * (1 - subject.smile) * spread, subject.asymmetry),
-            **_both_sides("mouthSmile", 0.45 * subject.smile * spread, subject.asymmetry),
-            **_both_sides("mouthPress", 0.25 * curves.contact, subject.asymmetry),
-            **_both_sides("cheekSquint", 0.15 * spread + 0.1 * opening, subject.asymmetry),
+            **both_sides("mouthUpperUp", 0.12 * labiodental, subject.asymmetry),
+            **both_sides("mouthStretch", 0.75 * (1 - subject.smile) * spread, subject.asymmetry),
+            **both_sides("mouthSmile", 0.45 * subject.smile * spread, subject.asymmetry),
+            **both_sides("mouthPress", 0.25 * curves.contact, subject.asymmetry),
+            **both_sides("cheekSquint", 0.15 * spread + 0.1 * opening, subject.asymmetry),
         },
         len(time_s),
     ) + _stack(expression, len(time_s))
     missing_mm = OPENING_MM * opening - weights @ gaps_mm
     parting = _stack(
-        _both_sides("mouthLowerDown", 1.0, subject.asymmetry) | _both_sides("mouthUpperUp", 0.5, subject.asymmetry), 1
+        both_sides("mouthLowerDown", 1.0, subject.asymmetry) | both_sides("mouthUpperUp", 0.5, subject.asymmetry), 1
     )[0]
     if (reach_mm := parting @ gaps_mm) > 0:
         weights += np.clip(missing_mm / reach_mm, 0, LIPS_MOST)[:, None] * parting
@@ -155,7 +159,7 @@ def expression_weights(name: str) -> Float32[np.ndarray, " actions"]:
     """Action weights of an expression at full strength, alike on both sides."""
     tracks: dict[str, Curve | float] = {}
     for action, share in EXPRESSIONS[name].items():
-        tracks |= {action: share} if action in UNPAIRED else _both_sides(action, share, 0.0)
+        tracks |= on_sides(action, share, 0.0)
     return _stack(tracks, 1)[0].astype(np.float32)
 
 
@@ -205,11 +209,7 @@ def brow_track(loudness: Curve, subject: Subject, random: np.random.Generator) -
 def upper_face_weights(blinks: Curve, brows: Curve, subject: Subject) -> Weights:
     """Weights of eyelids and brows."""
     tracks = {"eyeBlinkLeft": blinks, "eyeBlinkRight": blinks, "browInnerUp": 0.7 * brows}
-    return _stack(tracks | _both_sides("browOuterUp", 0.5 * brows, subject.asymmetry), len(blinks))
-
-
-def _both_sides(name: str, track: Curve | float, asymmetry: float) -> dict[str, Curve | float]:
-    return {f"{name}Left": (1 + asymmetry) * track, f"{name}Right": (1 - asymmetry) * track}
+    return _stack(tracks | both_sides("browOuterUp", 0.5 * brows, subject.asymmetry), len(blinks))
 
 
 def _stack(tracks: Mapping[str, Curve | float], count: int) -> Weights:

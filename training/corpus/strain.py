@@ -34,7 +34,7 @@ class Surface:
 def skin_surface(head: Head) -> Surface:
     """The skin of the canonical head."""
     atlas = head.atlas
-    faces = atlas.faces[atlas.chart == head.charts.index("skin")]
+    faces = head.faces_of("skin")
     corners = atlas.vertices.astype(np.float64)[faces]
     normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     doubled = np.linalg.norm(normals, axis=1, keepdims=True)
