@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from models.pivots import StyleBook
     from models.runtime import Runtime
     from models.template import Head, Template
+    from models.textalker.decoding import Pivots
     from models.textalker.denoiser import DenoiserConfig
     from models.textalker.encoding import MapEncoders
-    from models.textalker.streaming import MapQuery, Pivots, TexTalkerMotion
+    from models.textalker.streaming import MapQuery, TexTalkerMotion
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -279,7 +280,7 @@ class LocalEngine:
 
     def _pivots(self, options: AnimateOptions, pivot: StylePivot | None) -> "Pivots":
         """p_f, and p_w if there are to be textures; a wrinkle style must be known in any case."""
-        from models.textalker.streaming import Pivots
+        from models.textalker.decoding import Pivots
 
         if pivot is None:
             motion = self._book.mix(options.motion_style, "motion")
@@ -360,6 +361,7 @@ def open_networks(
     from models.mmtalker.streaming import MMTalkerMotion
     from models.template import load_head
     from models.textalker.autoencoder import load_autoencoder
+    from models.textalker.decoding import PairDecoders
     from models.textalker.denoiser import load_denoiser
     from models.textalker.encoding import MapEncoders
     from models.textalker.streaming import TexTalkerMotion
@@ -384,7 +386,14 @@ def open_networks(
         head,
         encoder,
         MMTalkerMotion(mmtalker, head.atlas, runtime),
-        TexTalkerMotion(head, denoiser, parts["motion"], parts["wrinkle"], runtime, sampling.name, sampling.steps),
+        TexTalkerMotion(
+            head,
+            denoiser,
+            PairDecoders(head, parts["motion"], parts["wrinkle"], runtime),
+            runtime,
+            sampling.name,
+            sampling.steps,
+        ),
         MapEncoders(head, parts["motion"], parts["wrinkle"], runtime),
         digests,
     )

@@ -15,15 +15,16 @@ from test_face import small_rig
 from test_mmtalker_training import write_corpus
 from tiny import TORCH, shipped_head, speech
 from tiny_engine import tiny_networks, tiny_styles
-from tiny_textalker import DENOISER, MOTION, WRINKLE, PlainField, face, tiny_autoencoder, tiny_denoiser
+from tiny_textalker import DENOISER, MOTION, WRINKLE, PlainField, face, tiny_autoencoder, tiny_decoders, tiny_denoiser
 
 from models.core import SAMPLE_RATE_HZ
 from models.engine import Networks
 from models.mmtalker.blinks import BlinkTrack
 from models.template import Head
+from models.textalker.decoding import Pivots
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio
-from models.textalker.streaming import Pivots, TexTalkerMotion
+from models.textalker.streaming import TexTalkerMotion
 from training import appearance
 from training.appearance import (
     Judge,
@@ -326,8 +327,8 @@ def test_an_engine_without_wrinkles_looks_as_a_static_face_does(judge, latents):
 )
 def test_what_an_ablation_does_not_make_stays_at_the_pivot(judge, latents, modalities, still, lively):
     """And it is judged like the whole."""
-    parts = tiny_denoiser(replace(DENOISER, modalities=modalities)), tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE)
-    network = TexTalkerMotion(face(), *parts, TORCH, "ddim", 2)
+    denoiser = tiny_denoiser(replace(DENOISER, modalities=modalities))
+    network = TexTalkerMotion(face(), denoiser, tiny_decoders(), TORCH, "ddim", 2)
     ablation = replace(talker(), networks=replace(networks(), textalker=network))
     batches = list(ablation.speak(speech(1.0), face().atlas.vertex_anchors, BlinkTrack(0), 30.0))
     spread = {

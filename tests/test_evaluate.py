@@ -14,7 +14,7 @@ from test_mmtalker_training import write_corpus
 from test_spoken import listed, only
 from tiny import TORCH, noise, speech, tiny_head, tiny_network
 from tiny_engine import tiny_networks, tiny_styles, write_weights
-from tiny_textalker import DENOISER, MOTION, WRINKLE, face, tiny_autoencoder, tiny_denoiser
+from tiny_textalker import DENOISER, face, tiny_decoders, tiny_denoiser
 
 from models.checkpoint import Header, file_sha256, pin, save_checkpoint
 from models.core import StylePivot, Waveform, frame_count
@@ -23,7 +23,8 @@ from models.errors import CheckpointError, UnknownName
 from models.mmtalker.network import MMTalker
 from models.mmtalker.streaming import MMTalkerMotion, MotionBatch
 from models.pivots import save_styles
-from models.textalker.streaming import Pivots, TexTalkerMotion
+from models.textalker.decoding import Pivots
+from models.textalker.streaming import TexTalkerMotion
 from training import evaluate
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import ACTIONS, middle_gap_mm
@@ -157,8 +158,7 @@ def test_another_denoiser_takes_the_place_of_the_pinned_one(weights, tmp_path):
         open_talker(weights, tmp_path, "textalker", path, sampling=sampling)
         for path in (tmp_path / "run.safetensors", None)
     )
-    parts = other, tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE)
-    motion = TexTalkerMotion(face(), *parts, TORCH, sampling.name, sampling.steps)
+    motion = TexTalkerMotion(face(), other, tiny_decoders(), TORCH, sampling.name, sampling.steps)
     wanted = replace(textalker(), networks=replace(tiny_networks(), textalker=motion))
     heard, wanted, plain = (lips_of(each, speech(0.5), 50) for each in (run, wanted, pinned))
     assert np.array_equal(heard, wanted)

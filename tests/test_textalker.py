@@ -11,7 +11,16 @@ import pytest
 import torch
 from scipy.ndimage import distance_transform_cdt
 from tiny import TORCH, speech, tiny_moving, tiny_speech
-from tiny_textalker import DENOISER, MOTION, WRINKLE, face, tiny_autoencoder, tiny_denoiser, tiny_textalker
+from tiny_textalker import (
+    DENOISER,
+    MOTION,
+    WRINKLE,
+    face,
+    tiny_autoencoder,
+    tiny_decoders,
+    tiny_denoiser,
+    tiny_textalker,
+)
 
 from models.atlas import Anchors, join_anchors
 from models.core import Waveform, frame_count
@@ -19,9 +28,10 @@ from models.errors import CheckpointError
 from models.features import FEATURE_RATE_HZ
 from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.streaming import MotionBatch
+from models.textalker.decoding import GUTTER, Pivots
 from models.textalker.denoiser import RATE_HZ, REACH
 from models.textalker.maps import MOTION_UNIT_M, MotionMaps, from_network, log_ratio
-from models.textalker.streaming import GUTTER, Pivots, TexTalkerMotion
+from models.textalker.streaming import TexTalkerMotion
 from models.textalker.windows import LatentMotion, stream_latents
 
 
@@ -243,4 +253,4 @@ def test_places_between_vertices_move_as_vertices_do():
 def test_a_denoiser_of_other_latents_is_refused(part):
     other = tiny_denoiser(replace(DENOISER, **{part: 12}))
     with pytest.raises(CheckpointError, match=f"a denoiser of .*12.* latents; the auto-encoders have {MOTION.latents}"):
-        TexTalkerMotion(face(), other, tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE), TORCH, "ddim", 2)
+        TexTalkerMotion(face(), other, tiny_decoders(), TORCH, "ddim", 2)

@@ -9,6 +9,7 @@ from tiny import COLUMNS, SPEECH, TORCH, tiny_head, tiny_moving
 
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder, AutoencoderConfig
+from models.textalker.decoding import PairDecoders
 from models.textalker.denoiser import Denoiser, DenoiserConfig
 from models.textalker.encoding import MapEncoders
 from models.textalker.streaming import TexTalkerMotion
@@ -58,8 +59,13 @@ def tiny_encoders() -> MapEncoders:
 @cache
 def tiny_textalker() -> TexTalkerMotion:
     """The tiny TexTalker, streaming in torch."""
-    parts = tiny_denoiser(), tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE)
-    return TexTalkerMotion(face(), *parts, TORCH, "dpm_solver_2m", 3)
+    return TexTalkerMotion(face(), tiny_denoiser(), tiny_decoders(), TORCH, "dpm_solver_2m", 3)
+
+
+@cache
+def tiny_decoders() -> PairDecoders:
+    """Both tiny decoders, in torch."""
+    return PairDecoders(face(), tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE), TORCH)
 
 
 class PlainField:

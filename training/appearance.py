@@ -26,9 +26,9 @@ from tqdm import tqdm
 from models.core import SAMPLE_RATE_HZ, Waveform
 from models.engine import Networks
 from models.template import Head, template_of_identity
+from models.textalker.decoding import Pivots
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio
-from models.textalker.streaming import Pivots
 from training.autoencoder import MapMaker
 from training.corpus.canvas import Canvas
 from training.corpus.coarticulation import RATE_HZ
@@ -192,11 +192,11 @@ class Judge:
     def _ceiling(self, offsets: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The truth through both auto-encoders."""
         encoders, talker = self.networks.encoders, self.networks.textalker
-        maps = talker.decode("motion", encoders.motion(offsets))
+        maps = talker.decoders.motion(encoders.motion(offsets))
         anchors = self.head.atlas.vertex_anchors
         moved, rim = talker.query(anchors, self.head.rim_anchors).read(maps)
         sealed = self.head.seal.close(moved, rim, np.zeros(len(moved), np.float32))
-        return sealed, talker.decode_wrinkles(encoders.encode("wrinkle", images))
+        return sealed, talker.decoders.wrinkles(encoders.encode("wrinkle", images))
 
 
 def cut(clip: CorpusClip, longest_s: float) -> CorpusClip:

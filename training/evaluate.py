@@ -22,7 +22,7 @@ from models.mmtalker.streaming import Lids, MotionBatch, stream_motion
 from models.pivots import StyleBook, load_styles
 from models.runtime import open_runtime
 from models.template import Head, template_of_identity
-from models.textalker.streaming import Pivots
+from models.textalker.decoding import Pivots
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig, middle_gap_mm
 from training.datasets.corpus import Corpus, CorpusClip, tracks_at

@@ -43,6 +43,9 @@ class AutoencoderConfig:
     codes: int = 1024
     placed: bool = True
     """Whether it learns what is where on the atlas; the paper's does not."""
+    canvas: int = 0
+    """Channels of a last stage at the map's own size, in which every texel has a gain and a shift of its own: lines lie
+    nearly where they lay on other faces. 0 leaves it out, and the decoder's places at its finer resolutions."""
     atlas: str = ""
     """Fingerprint of the atlas that its maps lie on."""
     moving: int = 0
@@ -66,8 +69,8 @@ PAPER_WIDTHS = (64, 128, 128, 256, 256, 512)
 SIZES: Mapping[str, Mapping[str, AutoencoderConfig]] = {
     "compact": {
         "motion": AutoencoderConfig("motion", size=128, patch=4),
-        "wrinkle": AutoencoderConfig("wrinkle", size=256, patch=4, widths=(32, 64, 96)),
-        "joint": AutoencoderConfig("joint", size=256, channels=6, patch=4, widths=(32, 64, 96)),
+        "wrinkle": AutoencoderConfig("wrinkle", size=256, patch=4, widths=(32, 64, 96), canvas=8),
+        "joint": AutoencoderConfig("joint", size=256, channels=6, patch=4, widths=(32, 64, 96), canvas=8),
     },
     "paper": {
         name: AutoencoderConfig(name, 512, 6 if name == "joint" else 3, 1, PAPER_WIDTHS, placed=False)
@@ -133,6 +136,23 @@ class Encoder(nn.Module):
         return self.out(self.parts(functional.pixel_unshuffle(image, self.patch)) + self.place)
 
 
+PLACE_RATE = 8.0
+"""Adam's steps are small against what a line needs: places learn so much faster."""
+
+
+class Place(nn.Module):
+    """Every place of a grid has a gain and a shift of its own."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.randn(1, width, size, size) * 0.005)
+        self.shift = nn.Parameter(torch.randn(1, width, size, size) * 0.005)
+
+    def forward(self, x: Image) -> Image:
+        """Same shape in and out."""
+        return x * (1 + PLACE_RATE * self.gain) + PLACE_RATE * self.shift
+
+
 class Decoder(nn.Module):
     """Quantised latents → map."""
 
@@ -146,14 +166,20 @@ class Decoder(nn.Module):
         for level, width in enumerate(widths):
             if level:
                 parts += [nn.Upsample(scale_factor=2), _convolution(widths[level - 1], widths[level - 1])]
+                parts += [Place(widths[level - 1], config.grid * 2**level)] if config.canvas else []
             before = widths[max(level - 1, 0)]
             parts += [ResidualBlock(before if k == 0 else width, width) for k in range(config.blocks)]
-        leaving = config.channels * config.patch**2
+        leaving = (config.canvas or config.channels) * config.patch**2
         self.parts = nn.Sequential(*parts, _norm(widths[-1]), nn.SiLU(), _convolution(widths[-1], leaving))
+        self.canvas = (
+            nn.Sequential(Place(config.canvas, config.size), nn.SiLU(), _convolution(config.canvas, config.channels))
+            if config.canvas
+            else nn.Identity()
+        )
 
     def forward(self, latent: Latent) -> Image:
         """(batch, latent, grid, grid) → (batch, channels, size, size)."""
-        return functional.pixel_shuffle(self.parts(self.enter(latent) + self.place), self.patch)
+        return self.canvas(functional.pixel_shuffle(self.parts(self.enter(latent) + self.place), self.patch))
 
 
 class Quantised(NamedTuple):

@@ -9,36 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from jaxtyping import Float16, Float32
-from scipy.ndimage import binary_dilation
 from scipy.sparse import csr_matrix, diags, vstack
-from torch import Tensor, nn
 
 from models.atlas import Anchors
 from models.core import Waveform, frame_count
 from models.errors import CheckpointError
 from models.features import SpeechEncoder
 from models.mmtalker.streaming import Lids, MotionBatch
-from models.runtime import Runtime, in_batches
+from models.runtime import Runtime
 from models.template import Head
-from models.textalker.autoencoder import Autoencoder
+from models.textalker.decoding import BATCH, MapDecoders, Pivots
 from models.textalker.denoiser import RATE_HZ, Denoiser
-from models.textalker.maps import MOTION_UNIT_M, MotionMaps, from_network, log_ratio
+from models.textalker.maps import MOTION_UNIT_M, MotionMaps
 from models.textalker.windows import LatentMotion, stream_latents
-
-BATCH = 8
-"""Maps that are decoded at a time."""
-GUTTER = 2
-"""Texels around the skin that keep their wrinkles, so that filtering finds no edge."""
-
-
-@dataclass(frozen=True, eq=False)
-class Pivots:
-    """p_f and p_w: what the motion and the wrinkles of a clip are offsets from. wrinkle is None without textures."""
-
-    motion: Float32[np.ndarray, " motion"]
-    wrinkle: Float32[np.ndarray, " wrinkle"] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,30 +57,21 @@ class TexTalkerMotion:
         self,
         head: Head,
         denoiser: Denoiser,
-        motion: Autoencoder,
-        wrinkle: Autoencoder,
+        decoders: MapDecoders,
         runtime: Runtime,
         sampler: str,
         sampler_steps: int,
     ) -> None:
-        if (denoiser.config.motion, denoiser.config.wrinkle) != (motion.config.latents, wrinkle.config.latents):
+        if (denoiser.config.motion, denoiser.config.wrinkle) != decoders.latents:
             raise CheckpointError(
                 f"a denoiser of {denoiser.config.motion} and {denoiser.config.wrinkle} latents; the auto-encoders have "
-                f"{motion.config.latents} and {wrinkle.config.latents}: train it again"
+                f"{decoders.latents[0]} and {decoders.latents[1]}: train it again"
             )
-        self._head, self._latents = head, LatentMotion(denoiser, runtime, sampler, sampler_steps)
-        self._maps = MotionMaps(head, motion.config.size)
+        self._head, self.decoders = head, decoders
+        self._latents = LatentMotion(denoiser, runtime, sampler, sampler_steps)
+        self._maps = MotionMaps(head, decoders.motion_size)
         self._moving = np.zeros(len(head.atlas.vertices), np.float32)
-        self._moving[motion.moving.cpu().numpy()] = 1
-        self._decoders = {
-            part: runtime.compile(f"textalker-{part}", _Decoder(network), (_zeros(network, BATCH),))
-            for part, network in (("motion", motion), ("wrinkle", wrinkle))
-        }
-        self._grids = {"motion": _zeros(motion, 1).shape[1:], "wrinkle": _zeros(wrinkle, 1).shape[1:]}
-        raster = head.atlas.rasterise(wrinkle.config.size)
-        skin = head.texels_of("skin", raster)
-        near = binary_dilation(skin, iterations=GUTTER) & (skin | ~raster.covered)
-        self._skin = near.astype(np.float32)[..., None]
+        self._moving[decoders.moving] = 1
 
     def query(self, anchors: Anchors, rim: Anchors) -> MapQuery:
         """Prepare to read at anchors; once per template and resolution. What never moves reads zero."""
@@ -141,26 +116,12 @@ class TexTalkerMotion:
         self, latents: Float32[np.ndarray, "frames D"], contact: np.ndarray, query: MapQuery, pivots: Pivots
     ) -> list[_Moment]:
         config = self._latents.config
-        moved = np.zeros((len(latents), config.motion + config.wrinkle), np.float32)
-        moved[:, config.part] = latents  # what an ablation leaves out stays at its pivot
-        offsets, rim = query.read(self.decode("motion", moved[:, : config.motion] + pivots.motion))
-        wrinkles: list[np.ndarray | None] = [None] * len(latents)
-        if pivots.wrinkle is not None:
-            wrinkles = list(self.decode_wrinkles(moved[:, config.motion :] + pivots.wrinkle))
-        return [_Moment(*parts) for parts in zip(offsets, rim, contact, wrinkles, strict=True)]
-
-    def decode_wrinkles(
-        self, latents: Float32[np.ndarray, "frames latents"]
-    ) -> Float32[np.ndarray, "frames size size 3"]:
-        """Log-ratios, zero off the skin."""
-        images = self.decode("wrinkle", latents).transpose(0, 2, 3, 1)
-        return np.asarray(log_ratio(from_network(images)) * self._skin)
-
-    def decode(
-        self, part: str, latents: Float32[np.ndarray, "frames latents"]
-    ) -> Float32[np.ndarray, "frames 3 size size"]:
-        """G(Q(z)) of motion or wrinkles, BATCH at a time: maps as networks see them."""
-        return in_batches(self._decoders[part], latents.reshape(-1, *self._grids[part]), BATCH)
+        offsets = np.zeros((len(latents), config.motion + config.wrinkle), np.float32)
+        offsets[:, config.part] = latents  # what an ablation leaves out stays at its pivot
+        maps, ratios = self.decoders.decode(offsets, pivots)
+        moved, rim = query.read(maps)
+        wrinkles: list[np.ndarray | None] = [None] * len(latents) if ratios is None else list(ratios)
+        return [_Moment(*parts) for parts in zip(moved, rim, contact, wrinkles, strict=True)]
 
 
 def _between(one: _Moment, other: _Moment, share: np.float32) -> _Moment:
@@ -185,17 +146,3 @@ def _joined(first: int, time_s: np.ndarray, frames: list[_Moment]) -> MotionBatc
         np.array([frame.contact for frame in frames], np.float32),
         wrinkles,
     )
-
-
-def _zeros(network: Autoencoder, count: int) -> Tensor:
-    config = network.config
-    return torch.zeros(count, config.latent, config.grid, config.grid)
-
-
-class _Decoder(nn.Module):
-    def __init__(self, network: Autoencoder) -> None:
-        super().__init__()
-        self.decoder, self.codebook = network.decoder, network.codebook
-
-    def forward(self, latent: Tensor) -> Tensor:
-        return self.decoder(self.codebook(latent).latent)
