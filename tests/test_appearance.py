@@ -101,7 +101,8 @@ def latents(tmp_path_factory: pytest.TempPathFactory) -> Latents:
     ]
     for name, width in (("motion", MOTION.latents), ("wrinkle", WRINKLE.latents)):
         np.save(folder / f"{name}.npy", random.standard_normal((13, width)).astype(np.float16))
-    (folder / "latents.json").write_text(json.dumps({"autoencoders": "", "clips": [asdict(clip) for clip in clips]}))
+    description = {"autoencoders": "", "parts": ["motion", "wrinkle"], "clips": [asdict(clip) for clip in clips]}
+    (folder / "latents.json").write_text(json.dumps(description))
     return Latents(folder)
 
 
@@ -303,9 +304,9 @@ def test_the_ceiling_is_the_truth_through_the_auto_encoders(judge, latents):
     """Whoever else is judged."""
     performance = performances(judge, latents)[0]
     weights, contact, _ = frames_of(performance.clip)
-    images = judge.maker(performance.field).wrinkles(weights, contact, [0] * len(weights))
-    offsets, _ = truth_of(judge, performance)
-    _, seen = judge._ceiling(offsets, images)
+    maker = judge.maker(performance.field)
+    images = maker.wrinkles(weights, contact, [0] * len(weights))
+    _, seen = judge._ceiling(maker.motion(weights, contact), images)
     with torch.no_grad():
         wanted = log_ratio(from_network(tiny_autoencoder(WRINKLE)(torch.from_numpy(images)).numpy()))
     texels = judge.skin.face

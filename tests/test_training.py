@@ -21,7 +21,7 @@ from test_face import small_rig
 from test_mmtalker_training import write_corpus
 from test_spoken import CLIP, libri, listed
 from tiny import CONFIG, TORCH, tiny_encoder, tiny_head, tiny_network, tiny_pivot, tiny_speech
-from tiny_textalker import MOTION, WRINKLE, tiny_autoencoder, tiny_denoiser
+from tiny_textalker import JOINT, MOTION, WRINKLE, tiny_autoencoder, tiny_denoiser
 
 from models.checkpoint import (
     Header,
@@ -241,8 +241,19 @@ def test_the_corpus_is_encoded_by_the_weights_autoencoders(corpus, weights, tmp_
     run("latents", "--corpus", corpus, "--weights", weights, "--minutes", 3, "--out", tmp_path / "latents")
     ((given, rig, encoders, *rest),) = calls
     assert (given, *rest) == (Corpus(corpus), 3.0, tmp_path / "latents", spaces(weights))
-    assert rig.head is encoders.head
-    assert encoders.maps.size == MOTION.size
+    assert rig.head.fingerprint == encoders.head.fingerprint
+    assert encoders.motion_size == MOTION.size
+
+
+def test_the_corpus_is_encoded_by_a_joint_autoencoder(corpus, weights, tmp_path, monkeypatch):
+    """One of a run, with its critic."""
+    calls = watch(monkeypatch, latents, "encode_corpus")
+    trainee = autoencoder.Trainee(replace(JOINT, atlas=tiny_head().atlas.fingerprint))
+    header = Header("autoencoder", asdict(trainee.autoencoder.config))
+    save_checkpoint(path := tmp_path / "averaged.safetensors", trainee.state_dict(), header)
+    run("latents", "--corpus", corpus, "--weights", weights, "--joint", path, "--out", tmp_path / "latents")
+    ((_, _, encoders, _, folder, name),) = calls
+    assert (encoders.parts, folder, name) == (("joint",), tmp_path / "latents", file_sha256(path))
 
 
 @pytest.mark.parametrize("size", denoiser.SIZES)

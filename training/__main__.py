@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     latents = commands.add_parser("latents", help="encode the corpus for TexTalker's diffusion")
     latents.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     latents.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head and the auto-encoders")
+    latents.add_argument("--joint", type=Path, help="the averaged weights of a joint auto-encoder, for the ablation")
     latents.add_argument("--minutes", type=float, default=60.0)
     latents.add_argument("--out", type=Path, default=Path("build/latents"))
     latents.set_defaults(run=_latents)
@@ -164,6 +165,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     textures.add_argument("--latents", type=Path, default=Path("build/latents"))
     textures.add_argument("--weights", type=Path, default=WEIGHTS)
     textures.add_argument("--runs", type=Path, help="a folder of training runs named full, without-wrinkles, …")
+    textures.add_argument("--joint", type=Path, help="a joint auto-encoder's averaged weights: judge the run `joint`")
     textures.add_argument("--sequences", type=_whole, default=28, help="of test A")
     textures.add_argument("--each", type=_whole, default=5, help="sequences of each held-out subject, test B")
     textures.add_argument("--seeds", type=_whole, default=4)
@@ -242,12 +244,21 @@ def _autoencoder(options: argparse.Namespace) -> None:
 
 
 def _latents(options: argparse.Namespace) -> None:
+    from models.checkpoint import file_sha256, pinned_file
+    from models.runtime import open_runtime
+    from models.template import load_head
     from training.datasets.corpus import Corpus
     from training.latents import encode_corpus
 
-    corpus, (encoders, autoencoders) = Corpus(options.corpus), _map_encoders(options.weights)
-    rig = corpus.rig(encoders.head)
-    encode_corpus(corpus, rig, encoders, options.minutes, options.out, autoencoders)
+    corpus, head = Corpus(options.corpus), load_head(pinned_file(options.weights, "head")[0])
+    if options.joint:
+        from training.joint import JointEncoder, load_joint
+
+        joint = JointEncoder(load_joint(options.joint, head), open_runtime("auto", CACHE))
+        encode_corpus(corpus, corpus.rig(head), joint, options.minutes, options.out, file_sha256(options.joint))
+    else:
+        encoders, autoencoders = _map_encoders(options.weights)
+        encode_corpus(corpus, corpus.rig(head), encoders, options.minutes, options.out, autoencoders)
 
 
 def _map_encoders(folder: Path) -> "tuple[MapEncoders, str]":
@@ -371,12 +382,19 @@ def _evaluate_textures(options: argparse.Namespace) -> None:
     asked = {"name": options.sampler, "steps": options.sampler_steps}
     sampling = Sampling(**{key: value for key, value in asked.items() if value is not None})
     runs = [options.runs / name for name in TEXTALKER_ABLATIONS] if options.runs else []
-    talkers = {"shipped": open_talker(options.weights, CACHE, "textalker", sampling=sampling)}
+    shipped = open_talker(options.weights, CACHE, "textalker", sampling=sampling)
+    corpus, latents = Corpus(options.corpus), Latents(options.latents)
+    counts = options.sequences, options.each, options.seeds
+    if options.joint:
+        from training.joint import open_joint
+
+        joint, encoders = open_joint(shipped, options.joint, options.runs / "joint", sampling, CACHE)
+        report = appearance_report({"joint": joint}, corpus, latents, *counts, encoders=encoders)
+        return _print(report | {"sampler": vars(sampling)}, options.out)
+    talkers = {"shipped": shipped}
     for run in runs:
         path = run / "averaged.safetensors"
         talkers[run.name] = open_talker(options.weights, CACHE, "textalker", path, sampling=sampling)
-    corpus, latents = Corpus(options.corpus), Latents(options.latents)
-    counts = options.sequences, options.each, options.seeds
     report = appearance_report(talkers, corpus, latents, *counts, unpivoted=("without-pivot",))
     _print(report | {"sampler": vars(sampling)}, options.out)
 

@@ -36,7 +36,7 @@ from training.corpus.face import FaceRig
 from training.corpus.wrinkles import WrinkleField
 from training.datasets.corpus import Corpus, CorpusClip
 from training.evaluate import TRUTH_FPS, Talker, TrueLids
-from training.latents import Latents, encode_clip, frames_of
+from training.latents import Encoders, Latents, encode_clip, frames_of
 from training.metrics import VertexErrors, mean_errors, vertex_errors
 from training.textalker import subject_pivots
 
@@ -101,21 +101,22 @@ class Performance:
 class Judge:
     """Judges sequences of a corpus."""
 
-    def __init__(self, networks: Networks, corpus: Corpus) -> None:
+    def __init__(self, networks: Networks, corpus: Corpus, encoders: Encoders | None = None) -> None:
         self.networks, self.corpus, self.head = networks, corpus, networks.head
         self.rig: FaceRig = corpus.rig(networks.head)
-        self.size = networks.encoders.wrinkle_size
+        self.encoders: Encoders = encoders or networks.encoders
+        self.size = self.encoders.wrinkle_size
         self.skin = Skin(networks.head, self.size)
         face = np.flatnonzero(Canvas(networks.head).face())
         self.regions = dict(networks.head.regions) | {"face": face}
 
     def maker(self, field: WrinkleField) -> MapMaker:
         """True maps in one wrinkle style."""
-        return MapMaker(self.rig, self.networks.encoders.maps.size, self.size, [field])
+        return MapMaker(self.rig, self.encoders.motion_size, self.size, [field])
 
     def unseen_sequences(self, latents: Latents, count: int) -> Iterator[Performance]:
         """Test A: clips that were kept from the diffusion, one of each subject first."""
-        motion, wrinkle = latents.pivots("motion"), latents.pivots("wrinkle")
+        pivots_of = subject_pivots(latents, pivoted=True)
         kept = {clip.id for clip in latents.clips if clip.tested}
         fields = {s.id: s.wrinkles for s in self.corpus.subjects}
         clips = [clip for clip in self.corpus.clips(held_out=False) if clip.id in kept]
@@ -123,7 +124,7 @@ class Judge:
         for clip in clips:
             turn[clip.id] = sum(other.subject == clip.subject for other in clips[: clips.index(clip)])
         for clip in islice(sorted(clips, key=lambda clip: turn[clip.id]), count):
-            pivots = Pivots(motion[clip.subject], wrinkle[clip.subject])
+            pivots = as_pivots(pivots_of[clip.subject])
             yield Performance(cut(clip, LONGEST_S), pivots, WrinkleField(self.head, fields[clip.subject]))
 
     def unseen_subjects(self, each: int) -> Iterator[Performance]:
@@ -144,9 +145,9 @@ class Judge:
         tracks = [frames_of(clip)[:2] for clip in clips]
         count = int(EXAMPLE_S * TRUTH_FPS)
         weights, contact = (np.concatenate(column)[:count] for column in zip(*tracks, strict=True))
-        rows = list(encode_clip(self.maker(field), self.networks.encoders, weights, contact, 0))
-        motion, wrinkle = (np.concatenate(column).mean(0, dtype=np.float64) for column in zip(*rows, strict=True))
-        return Pivots(np.asarray(motion, np.float32), np.asarray(wrinkle, np.float32))
+        rows = list(encode_clip(self.maker(field), self.encoders, weights, contact, 0))
+        means = (np.concatenate(column).mean(0, dtype=np.float64) for column in zip(*rows, strict=True))
+        return as_pivots([np.asarray(mean, np.float32) for mean in means])
 
     def judge(
         self, sequences: Sequence[Performance], talkers: Mapping[str, Talker], seeds: int, own: Mapping[str, Pivots]
@@ -161,11 +162,12 @@ class Judge:
             head = template_of_identity(self.head, self.corpus.shapes[sequence.clip.subject], sequence.clip.subject)
             weights, contact, _ = frames_of(sequence.clip)
             offsets = self.rig.offsets(weights, contact)
-            images = self.maker(sequence.field).wrinkles(weights, contact, [0] * len(weights))
+            maker = self.maker(sequence.field)
+            images = maker.wrinkles(weights, contact, [0] * len(weights))
             ratios = log_ratio(from_network(images.transpose(0, 2, 3, 1)))
             truth, placed = self.skin.textures(ratios), head.place(offsets)
             guesses = {"static": [(np.zeros_like(offsets), np.zeros_like(ratios))]}
-            guesses["ceiling"] = [self._ceiling(offsets, images)]
+            guesses["ceiling"] = [self._ceiling(maker.motion(weights, contact), images)]
             for name, talker in talkers.items():
                 pivots = own.get(name, sequence.pivots)
                 voices = [replace(talker, pivots=pivots, seed=seed) for seed in range(seeds)]
@@ -189,14 +191,22 @@ class Judge:
             )
         return np.concatenate(offsets), np.concatenate(looks).astype(np.float32)
 
-    def _ceiling(self, offsets: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The truth through both auto-encoders."""
-        encoders, talker = self.networks.encoders, self.networks.textalker
-        maps = talker.decoders.motion(encoders.motion(offsets))
-        anchors = self.head.atlas.vertex_anchors
-        moved, rim = talker.query(anchors, self.head.rim_anchors).read(maps)
-        sealed = self.head.seal.close(moved, rim, np.zeros(len(moved), np.float32))
-        return sealed, talker.decoders.wrinkles(encoders.encode("wrinkle", images))
+    def _ceiling(self, maps: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The truth through the auto-encoders."""
+        talker, batches = self.networks.textalker, []
+        for start in range(0, len(maps), BATCH):
+            own = slice(start, start + BATCH)
+            latents = self.encoders.encode_maps(maps[own], images[own])
+            nothing = as_pivots([np.zeros_like(part[0]) for part in latents])
+            batches.append(talker.decoders.decode(np.concatenate(latents, 1), nothing))
+        decoded, ratios = (np.concatenate(column) for column in zip(*batches, strict=True))
+        moved, rim = talker.query(self.head.atlas.vertex_anchors, self.head.rim_anchors).read(decoded)
+        return self.head.seal.close(moved, rim, np.zeros(len(moved), np.float32)), ratios
+
+
+def as_pivots(parts: Sequence[Float32[np.ndarray, " latents"]]) -> Pivots:
+    """Pivots of motion and wrinkles, or one that is both."""
+    return Pivots(parts[0], parts[-1])
 
 
 def cut(clip: CorpusClip, longest_s: float) -> CorpusClip:
@@ -222,12 +232,13 @@ def appearance_report(
     each: int,
     seeds: int,
     unpivoted: Collection[str] = (),
+    encoders: Encoders | None = None,
 ) -> dict[str, Any]:
     """Both tests. All talkers have the same auto-encoders; those `unpivoted` were trained with one pivot for all
     subjects, and speak with it.
     """
-    judge = Judge(next(iter(talkers.values())).networks, corpus)
-    mean = Pivots(*next(iter(subject_pivots(latents, pivoted=False).values())))
+    judge = Judge(next(iter(talkers.values())).networks, corpus, encoders)
+    mean = as_pivots(next(iter(subject_pivots(latents, pivoted=False).values())))
     own = dict.fromkeys(unpivoted, mean)
     tests = {"a": list(judge.unseen_sequences(latents, sequences)), "b": list(judge.unseen_subjects(each))}
     report: dict[str, Any] = {name: judge.judge(test, talkers, seeds, own) for name, test in tests.items()}

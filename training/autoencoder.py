@@ -35,6 +35,8 @@ UPPER = [k for k, name in enumerate(ACTIONS) if name.startswith(("brow", "eye", 
 """Actions that are drawn apart from the others."""
 _EXPRESSIONS = np.stack([expression_weights(name) for name in sorted(EXPRESSIONS)])
 BATCHES = {"motion": 12, "wrinkle": 8, "joint": 8}
+MOTION_SHARE = 2
+"""Texels of a joint map along the side of one of the motion's."""
 WORN = 0.4
 """Share of the moments whose wrinkles are learned that get an expression of their own."""
 CODE_WEIGHT, COMMITMENT, ADVERSARIAL = 1.0, 0.25, 0.2
@@ -284,7 +286,7 @@ def train(
         if config.modality != "motion"
         else []
     )
-    motion_size = config.size if config.modality == "motion" else config.size // 2
+    motion_size = config.size if config.modality == "motion" else config.size // MOTION_SHARE
     maker = MapMaker(rig, motion_size, config.size, fields)
     faces, unseen = (Faces.of(corpus, held_out=held_out) for held_out in (False, True))
     perceptual, name = open_perceptual(vgg)

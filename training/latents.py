@@ -2,8 +2,9 @@
 
     python -m training latents --corpus build/corpus --minutes 60 --out build/latents
 
-A folder of `motion.npy` and `wrinkle.npy` (frames, latents) as float16, and `latents.json`: the clips, where their
-frames begin, and the auto-encoders. Every twelfth clip of a subject is kept for the test of unseen sequences.
+A folder of `motion.npy` and `wrinkle.npy` (frames, latents), or of `joint.npy`, as float16, and `latents.json`: the
+clips, where their frames begin, and the auto-encoders. Every twelfth clip of a subject is kept for the test of unseen
+sequences.
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Float16, Float32, Float64
@@ -20,14 +21,31 @@ from tqdm import tqdm
 from models.core import SAMPLE_RATE_HZ, frame_count
 from models.errors import MalformedInput
 from models.textalker.denoiser import RATE_HZ
-from models.textalker.encoding import BATCH, MapEncoders
+from models.textalker.encoding import BATCH
 from training.autoencoder import MapMaker
 from training.corpus.face import FaceRig
 from training.corpus.wrinkles import WrinkleField
 from training.datasets.corpus import Corpus, CorpusClip, tracks_at
 
 TESTED_EVERY = 12
-PARTS = ("motion", "wrinkle")
+
+
+class Encoders(Protocol):
+    """What makes latents of maps: two auto-encoders, or the joint one of an ablation."""
+
+    parts: tuple[str, ...]
+    wrinkle_size: int
+
+    @property
+    def motion_size(self) -> int:
+        """Texels along the side of a motion map."""
+        ...
+
+    def encode_maps(
+        self, motion: Float32[np.ndarray, "frames 3 size size"], wrinkles: Float32[np.ndarray, "frames 3 size size"]
+    ) -> tuple[Float32[np.ndarray, "frames latents"], ...]:
+        """Latents of each of `parts`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -60,6 +78,11 @@ class Latents:
     def clips(self) -> tuple[EncodedClip, ...]:
         """All clips, in the corpus' order."""
         return tuple(EncodedClip(**entry) for entry in self.description["clips"])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What there are latents of: motion and wrinkles, or both as one."""
+        return tuple(self.description["parts"])
 
     def part(self, name: str) -> Float16[np.ndarray, "frames latents"]:
         """All frames' latents of motion or wrinkles, mapped from the disk."""
@@ -94,19 +117,16 @@ def frames_of(clip: CorpusClip) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def encode_clip(
-    maker: MapMaker, encoders: MapEncoders, weights: np.ndarray, contact: np.ndarray, field: int
-) -> Iterator[tuple[Float[np.ndarray, "frames motion"], Float[np.ndarray, "frames wrinkle"]]]:
+    maker: MapMaker, encoders: Encoders, weights: np.ndarray, contact: np.ndarray, field: int
+) -> Iterator[tuple[Float32[np.ndarray, "frames latents"], ...]]:
     """Latents of a clip's frames, a batch at a time, in the wrinkle style of one of the maker's fields."""
     for start in range(0, len(weights), BATCH):
         own, touch = weights[start : start + BATCH], contact[start : start + BATCH]
-        yield (
-            encoders.encode("motion", maker.motion(own, touch)),
-            encoders.encode("wrinkle", maker.wrinkles(own, touch, [field] * len(own))),
-        )
+        yield encoders.encode_maps(maker.motion(own, touch), maker.wrinkles(own, touch, [field] * len(own)))
 
 
 def encode_corpus(
-    corpus: Corpus, rig: FaceRig, encoders: MapEncoders, minutes: float, folder: Path, autoencoders: str
+    corpus: Corpus, rig: FaceRig, encoders: Encoders, minutes: float, folder: Path, autoencoders: str
 ) -> Latents:
     """Encode clips of the subjects that are not held out, spread over the corpus, until there are `minutes`.
 
@@ -117,7 +137,7 @@ def encode_corpus(
     subjects = [subject for subject in corpus.subjects if not subject.held_out]
     number = {subject.id: k for k, subject in enumerate(subjects)}
     fields = [WrinkleField(rig.head, subject.wrinkles) for subject in subjects]
-    maker = MapMaker(rig, encoders.maps.size, encoders.wrinkle_size, fields)
+    maker = MapMaker(rig, encoders.motion_size, encoders.wrinkle_size, fields)
     total = sum(clip.count for clip in chosen)
     folder.mkdir(parents=True, exist_ok=True)
     names = {clip.id: clip for clip in chosen}
@@ -129,7 +149,7 @@ def encode_corpus(
         weights, contact, _ = frames_of(clip)
         place = entry.start
         for parts in encode_clip(maker, encoders, weights, contact, number[clip.subject]):
-            for name, latents in zip(PARTS, parts, strict=True):
+            for name, latents in zip(encoders.parts, parts, strict=True):
                 if name not in rows:
                     shape = (total, latents.shape[1])
                     rows[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float16, shape)
@@ -139,7 +159,7 @@ def encode_corpus(
     bar.close()
     for part in rows.values():
         part.flush()  # type: ignore[attr-defined]
-    description = {"autoencoders": autoencoders, "clips": [vars(clip) for clip in chosen]}
+    description = {"autoencoders": autoencoders, "parts": encoders.parts, "clips": [vars(clip) for clip in chosen]}
     (folder / "latents.json").write_text(json.dumps(description, indent=1) + "\n")
     return Latents(folder)
 

@@ -24,24 +24,24 @@ from training import diffusion
 from training.corpus.face import FaceRig
 from training.datasets.corpus import Corpus
 from training.diffusion import LatentClip
-from training.latents import PARTS, Latents, draw_rows, frames_of, lip_reading
+from training.latents import Latents, draw_rows, frames_of, lip_reading
 from training.mmtalker import hear_clip
 from training.speech_encoder import Augmentation
 
 READ_FRAMES = 3000
 """Frames from which the linear reading of the lips is made."""
 
-Pivots = Mapping[str, tuple[Float32[np.ndarray, " motion"], Float32[np.ndarray, " wrinkle"]]]
-"""p_f and p_w by subject."""
+Pivots = Mapping[str, tuple[Float32[np.ndarray, " latents"], ...]]
+"""By subject, a pivot for each part of the latents: p_f and p_w."""
 
 
 def subject_pivots(latents: Latents, *, pivoted: bool) -> Pivots:
     """Each subject's own, or the mean of all for everybody."""
-    motion, wrinkle = (latents.pivots(part) for part in PARTS)
+    parts = [latents.pivots(part) for part in latents.parts]
     if pivoted:
-        return {subject: (motion[subject], wrinkle[subject]) for subject in motion}
-    means = [np.asarray(np.mean(list(part.values()), axis=0), np.float32) for part in (motion, wrinkle)]
-    return {subject: (means[0], means[1]) for subject in motion}
+        return {subject: tuple(part[subject] for part in parts) for subject in parts[0]}
+    means = tuple(np.asarray(np.mean(list(part.values()), axis=0), np.float32) for part in parts)
+    return dict.fromkeys(parts[0], means)
 
 
 def pair_clips(
@@ -49,7 +49,7 @@ def pair_clips(
 ) -> list[LatentClip]:
     """What the diffusion learns from: all clips that are not kept for the test, heard clean and in two other rooms."""
     entries = {clip.id: clip for clip in latents.clips if not clip.tested}
-    rows = [latents.part(part) for part in PARTS]
+    rows = [latents.part(part) for part in latents.parts]
     augment = Augmentation([], np.random.default_rng(0), 1.0)
     clips = []
     for clip in tqdm(corpus.clips(held_out=False), desc="features", dynamic_ncols=True):
@@ -69,7 +69,7 @@ def read_lips(corpus: Corpus, latents: Latents, rig: FaceRig) -> Float[Tensor, "
     for entry, frame in picked:
         wanted.setdefault(entry.id, []).append(frame)
     starts = {clip.id: clip.start for clip in latents.clips}
-    motion, rows, rims = latents.part("motion"), [], []
+    motion, rows, rims = latents.part(latents.parts[0]), [], []
     basis = rig.basis[:, rig.head.rim]
     for clip in corpus.clips(held_out=False):
         if (frames := wanted.get(clip.id)) is not None:
@@ -91,8 +91,10 @@ def train(
     pivoted: bool = True,
 ) -> Denoiser:
     """Train for `steps`; see the model card for what that took."""
-    sizes = {part: latents.part(part).shape[1] for part in PARTS}
-    config = replace(config, **sizes, features=encoder.width, autoencoders=latents.description["autoencoders"])
+    motion, wrinkle = [*(latents.part(part).shape[1] for part in latents.parts), 0][:2]
+    config = replace(
+        config, motion=motion, wrinkle=wrinkle, features=encoder.width, autoencoders=latents.description["autoencoders"]
+    )
     clips = pair_clips(corpus, latents, encoder, subject_pivots(latents, pivoted=pivoted))
     lips = None if config.modalities == "wrinkle" else read_lips(corpus, latents, corpus.rig(head))
     return diffusion.train(clips, folder, steps, config, lips=lips)

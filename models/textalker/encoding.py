@@ -23,6 +23,9 @@ BATCH = 16
 class MapEncoders:
     """Both encoders, compiled, and the maps that they read."""
 
+    parts: tuple[str, ...] = ("motion", "wrinkle")
+    """What `encode_maps` gives latents of."""
+
     def __init__(self, head: Head, motion: Autoencoder, wrinkle: Autoencoder, runtime: Runtime) -> None:
         self.head, self.wrinkle_size = head, wrinkle.config.size
         self.maps = MotionMaps(head, motion.config.size)
@@ -42,6 +45,17 @@ class MapEncoders:
     def wrinkles(self, log_ratios: Float[np.ndarray, "frames size size 3"]) -> Float32[np.ndarray, "frames latents"]:
         """Latents of log-ratios on the atlas."""
         return self.encode("wrinkle", to_network(wrinkle_map(log_ratios)).transpose(0, 3, 1, 2))
+
+    @property
+    def motion_size(self) -> int:
+        """Texels along the side of a motion map."""
+        return self.maps.size
+
+    def encode_maps(
+        self, motion: Float32[np.ndarray, "frames 3 size size"], wrinkles: Float32[np.ndarray, "frames 3 size size"]
+    ) -> tuple[Float32[np.ndarray, "frames latents"], ...]:
+        """Latents of each of `parts`, of maps as networks see them."""
+        return self.encode("motion", motion), self.encode("wrinkle", wrinkles)
 
     def encode(
         self, part: str, images: Float32[np.ndarray, "frames 3 size size"]
