@@ -35,13 +35,11 @@ from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig
 from training.corpus.wrinkles import WrinkleField
 from training.datasets.corpus import Corpus, CorpusClip
-from training.evaluate import TRUTH_FPS, Talker, TrueLids
+from training.evaluate import EXAMPLE_S, TRUTH_FPS, Talker, TrueLids
 from training.latents import Encoders, Latents, encode_clip, frames_of
 from training.metrics import VertexErrors, mean_errors, vertex_errors
 from training.textalker import subject_pivots
 
-EXAMPLE_S = 10.0
-"""Seconds of another clip that the pivot of a held-out subject is made of."""
 SHORTEST_S, LONGEST_S = 2.0, 8.0
 """Of a clip that is judged; shorter ones of unseen subjects are left out, longer ones are cut."""
 

@@ -4,8 +4,8 @@ python -m training evaluate speech FOLDER      lip-sync on recorded speech, besi
 python -m training evaluate corpus CORPUS      LVE, EVE and FDD on the corpus' held-out subjects
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from models.pivots import StyleBook, load_styles
 from models.runtime import open_runtime
 from models.template import Head, template_of_identity
 from models.textalker.decoding import Pivots
+from training.autoencoder import MapMaker
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig, middle_gap_mm
 from training.datasets.corpus import Corpus, CorpusClip, tracks_at
@@ -31,6 +32,8 @@ from training.lipsync import LipTrack, bootstrap, loudness_track, oracle_track, 
 from training.metrics import VertexErrors, difference_intervals, mean_errors, vertex_errors
 from training.noise import add_noise
 
+EXAMPLE_S = 10.0
+"""Seconds of other clips that the pivot of a held-out subject is made of."""
 FPS, TRUTH_FPS = 50.0, 30.0
 """Frames a second at which lips are judged, and at which surfaces are compared."""
 
@@ -126,18 +129,23 @@ def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence
     """LVE, EVE and FDD on held-out subjects of each network, of a static face and of the training set's mean motion.
 
     Networks speak in the neutral style, on the subject's head, and are given the corpus' blinks, which sound does not
-    tell; of the first network there is also a row with its own, drawn by seed. `less_full` holds 95 % intervals of each
-    row less that of `full`, or of the first network if there is no such row, over pairs of clips.
+    tell. Of the first network there is also a row with blinks of its own, drawn by seed, and one in the subjects'
+    styles, from ten seconds of clips that are not judged, if every subject has some. `less_full` holds 95 % intervals
+    of each row less that of `full`, or of the first network if there is no such row, over pairs of clips.
     """
     first = next(iter(talkers))
     head = talkers[first].head
     rig, mean = corpus.rig(head), mean_offsets(corpus, head)
+    styles = own_styles(corpus, talkers[first].networks, {clip.id for clip in clips})
     rows: dict[str, list[VertexErrors]] = {}
     for clip in tqdm(clips, desc="held-out subjects", dynamic_ncols=True):
         template = template_of_identity(head, corpus.shapes[clip.subject], clip.subject)
         truth = true_offsets(rig, clip)
         guesses = {name: offsets_of(talker, clip, TrueLids(clip)) for name, talker in talkers.items()}
         guesses[f"{first}, own blinks"] = offsets_of(talkers[first], clip, BlinkTrack(0))
+        if styles.keys() >= {each.subject for each in clips}:
+            own = replace(talkers[first], pivots=styles[clip.subject])
+            guesses[f"{first}, own style"] = offsets_of(own, clip, TrueLids(clip))
         guesses |= {"static face": np.zeros_like(truth), "mean motion": np.broadcast_to(mean, truth.shape)}
         for name, offsets in guesses.items():
             placed, wanted = template.place(offsets), template.place(truth)
@@ -149,6 +157,24 @@ def corpus_report(talkers: Mapping[str, Talker], corpus: Corpus, clips: Sequence
         "clips": len(clips),
         "masks": {name: len(members) for name, members in head.regions.items()},
     }
+
+
+def own_styles(corpus: Corpus, networks: Networks, judged: Collection[str]) -> dict[str, Pivots]:
+    """Motion pivots of the held-out subjects, from the first EXAMPLE_S seconds of their clips that are not `judged`."""
+    encoders, rig = networks.encoders, corpus.rig(networks.head)
+    maker = MapMaker(rig, encoders.motion_size, encoders.wrinkle_size, ())
+    count, heard = int(EXAMPLE_S * TRUTH_FPS), dict[str, list[tuple[np.ndarray, np.ndarray]]]()
+    for clip in corpus.clips(held_out=True):
+        own = heard.setdefault(clip.subject, [])
+        if clip.id not in judged and sum(len(contact) for _, contact in own) < count:
+            frames = np.arange(frame_count(len(clip.samples) / SAMPLE_RATE_HZ, TRUTH_FPS))
+            own.append(tracks_at(frames / TRUTH_FPS, clip.weights, clip.contact))
+    styles = {}
+    for subject, tracks in heard.items():
+        if tracks:
+            weights, contact = (np.concatenate(column)[:count] for column in zip(*tracks, strict=True))
+            styles[subject] = Pivots(encoders.encode("motion", maker.motion(weights, contact)).mean(0), None)
+    return styles
 
 
 def offsets_of(talker: Talker, clip: CorpusClip, lids: Lids) -> Float32[np.ndarray, "frames vertices 3"]:
