@@ -174,6 +174,13 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     textures.add_argument("--out", type=Path, help="write the report here as JSON")
     textures.set_defaults(run=_evaluate_textures)
 
+    styles = evaluate.add_parser("styles", help="whether motion and wrinkle styles reach each other, and how they mix")
+    styles.add_argument("speech", type=Path, help="a file that somebody speaks in")
+    styles.add_argument("--weights", type=Path, default=WEIGHTS)
+    styles.add_argument("--names", nargs="+", help="styles, one after the other; all shipped ones unless said")
+    styles.add_argument("--out", type=Path, help="write the report here as JSON")
+    styles.set_defaults(run=_evaluate_styles)
+
 
 def _whole(text: str) -> int:
     if (number := int(text)) < 1:
@@ -397,6 +404,17 @@ def _evaluate_textures(options: argparse.Namespace) -> None:
         talkers[run.name] = open_talker(options.weights, CACHE, "textalker", path, sampling=sampling)
     report = appearance_report(talkers, corpus, latents, *counts, unpivoted=("without-pivot",))
     _print(report | {"sampler": vars(sampling)}, options.out)
+
+
+def _evaluate_styles(options: argparse.Namespace) -> None:
+    from models.audio import AudioLimits, decode_audio
+    from models.engine import load_engine
+    from training.disentanglement import style_report
+
+    with options.speech.open("rb") as file:
+        waveform = decode_audio(file, AudioLimits(options.speech.stat().st_size, 60.0))
+    engine = load_engine(options.weights, CACHE)
+    _print(style_report(engine, waveform, options.names or sorted(engine.styles)), options.out)
 
 
 def _print(report: Mapping[str, object], path: Path | None) -> None:
