@@ -40,16 +40,19 @@ def made(corpus: Corpus) -> dict[str, StylePivot]:
 
 def test_every_style_changes_one_thing():
     """A habit, or the articulation; or the skin, and faces that fold it; `neutral` nothing."""
-    assert MOTIONS["neutral"].subject == NOBODY
+    assert MOTIONS["neutral"].subjects == (NOBODY,)
     for name, actor in (MOTIONS | WRINKLES).items():
         parts = ("motion", "habit", "wrinkles")
-        changed = [part for part in parts if getattr(actor.subject, part) != getattr(NOBODY, part)]
+        changed = [
+            part for part in parts if any(getattr(each, part) != getattr(NOBODY, part) for each in actor.subjects)
+        ]
         if name in WRINKLES:
             assert changed in (["wrinkles"], ["habit", "wrinkles"]), name
         else:
             assert len(changed) == (name != "neutral"), name
             assert "wrinkles" not in changed
-        assert replace(actor.subject, motion=NOBODY.motion, habit=Habit(), wrinkles=NOBODY.wrinkles) == NOBODY
+        for each in actor.subjects:
+            assert replace(each, motion=NOBODY.motion, habit=Habit(), wrinkles=NOBODY.wrinkles) == NOBODY
 
 
 def test_nobody_has_what_every_subject_has():
@@ -60,12 +63,12 @@ def test_nobody_has_what_every_subject_has():
 
 
 def test_habits_are_expressions():
-    worn = [actor.subject.habit.levels for actor in MOTIONS.values()]
+    worn = [habit.levels for actor in (MOTIONS | WRINKLES).values() for habit in actor.habits]
     assert {name for levels in worn for name in levels} <= set(EXPRESSIONS)
 
 
 def test_skins_have_all_families_and_their_own_deepest_ones():
-    depths = {name: actor.subject.wrinkles.depth for name, actor in WRINKLES.items()}
+    depths = {name: actor.wrinkles.depth for name, actor in WRINKLES.items()}
     assert all(set(depth) == set(FOLDS) for depth in depths.values())
     assert all(depths["smooth"][name] < WrinkleStyle().depth[name] < depths["lined"][name] for name in FOLDS)
     assert depths["furrowed"]["forehead"] > depths["lined"]["forehead"] > 3 * depths["laugh-lined"]["forehead"]
@@ -74,13 +77,20 @@ def test_skins_have_all_families_and_their_own_deepest_ones():
 
 def test_an_actor_speaks_the_clips_at_thirty_frames_a_second_and_always_alike(corpus):
     speech = list(corpus.clips(held_out=False))[:2]
-    takes = [list(act(speech, NOBODY, small_rig())) for _ in range(2)]
+    takes = [list(act(speech, [NOBODY], small_rig())) for _ in range(2)]
     for (weights, contact), (again, _), clip in zip(*takes, speech, strict=True):
         assert len(weights) == len(contact) == pytest.approx(len(clip.samples) / 16_000 * 30, abs=2)
         assert np.array_equal(weights, again)
-    smiling = next(act(speech, MOTIONS["smiling"].subject, small_rig()))[0]
+    smiling = next(act(speech, MOTIONS["smiling"].subjects, small_rig()))[0]
     stronger = np.flatnonzero(smiling.mean(0) > takes[0][0][0].mean(0) + 0.1)
     assert {"mouthSmileLeft", "mouthSmileRight"} <= {ACTIONS[k] for k in stronger}
+
+
+def test_habits_take_turns_clip_by_clip(corpus):
+    speech = list(corpus.clips(held_out=False))[:3]
+    brows_up, brows_down = (ACTIONS.index(name) for name in ("browOuterUpLeft", "browDownLeft"))
+    means = [weights.mean(0) for weights, _ in act(speech, WRINKLES["furrowed"].subjects, small_rig())]
+    assert [mean[brows_up] > mean[brows_down] for mean in means] == [True, False, True]
 
 
 # The pivots.
@@ -117,7 +127,7 @@ def test_statistics_are_of_what_was_asked_for(made):
 def test_a_pivot_is_what_an_example_of_the_actor_gives(corpus, made):
     """The recipe's way, by maps of actions, and the service's, by vertices, meet."""
     speech = list(corpus.clips(held_out=False))[:CLIPS]
-    takes = list(act(speech, MOTIONS["stern"].subject, small_rig()))
+    takes = list(act(speech, MOTIONS["stern"].subjects, small_rig()))
     weights, contact = (np.concatenate(column) for column in zip(*takes, strict=True))
     performed = Example(face().atlas.vertices + small_rig().offsets(weights, contact))
     pivot = tiny_encoders().pivot(performed, default_template(face()), "stern")

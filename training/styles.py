@@ -4,7 +4,8 @@
 
 A pivot is the mean latent of an actor who speaks clips of the corpus. Every style has both parts, so that any of them
 can be given as `style`: an actor of a motion style has a middle-aged skin; one of a wrinkle style makes faces that fold
-it, and only the wrinkles are kept, beside the motion of an actor with no habit.
+it, by turns if one would smooth what another folds, and only the wrinkles are kept, beside the motion of an actor with
+no habit.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,13 +60,13 @@ class Actor:
 
     description: str
     motion: MotionStyle = NEUTRAL
-    habit: Habit = NOBODY.habit
+    habits: tuple[Habit, ...] = (NOBODY.habit,)
     wrinkles: WrinkleStyle = NOBODY.wrinkles
 
     @property
-    def subject(self) -> Subject:
-        """Who acts it."""
-        return replace(NOBODY, motion=self.motion, habit=self.habit, wrinkles=self.wrinkles)
+    def subjects(self) -> tuple[Subject, ...]:
+        """Who acts it: the same person in each habit."""
+        return tuple(replace(NOBODY, motion=self.motion, habit=habit, wrinkles=self.wrinkles) for habit in self.habits)
 
 
 def _skin(old: float, **families: float) -> WrinkleStyle:
@@ -76,10 +77,10 @@ def _skin(old: float, **families: float) -> WrinkleStyle:
 
 MOTIONS = {
     "neutral": Actor("No habit, plain articulation, a middle-aged skin."),
-    "smiling": Actor("Speaks with a smile: corners of the mouth up, cheeks raised.", habit=Habit({"smile": 0.9})),
-    "stern": Actor("Brows drawn down and together, eyes narrowed.", habit=Habit({"anger": 0.9})),
-    "surprised": Actor("Brows raised, eyes wide.", habit=Habit({"surprise": 0.9})),
-    "sad": Actor("Inner brows up, corners of the mouth down.", habit=Habit({"sadness": 0.9})),
+    "smiling": Actor("Speaks with a smile: corners of the mouth up, cheeks raised.", habits=(Habit({"smile": 0.9}),)),
+    "stern": Actor("Brows drawn down and together, eyes narrowed.", habits=(Habit({"anger": 0.9}),)),
+    "surprised": Actor("Brows raised, eyes wide.", habits=(Habit({"surprise": 0.9}),)),
+    "sad": Actor("Inner brows up, corners of the mouth down.", habits=(Habit({"sadness": 0.9}),)),
     "broad": Actor(
         "Opens and rounds the lips widely, more where the voice is loud.", MotionStyle(1.3, 1.4, 1.0, 0.0, 0.15)
     ),
@@ -89,20 +90,21 @@ WRINKLES = {
     "smooth": Actor("A young skin: hardly a line.", wrinkles=_skin(0.12)),
     "lined": Actor(
         "An old skin: deep lines all over the face.",
-        habit=Habit({"smile": 0.8, "surprise": 0.7, "anger": 0.4}),
-        wrinkles=_skin(1.2),
+        habits=(Habit({"smile": 0.9, "squint": 0.6, "surprise": 1.0}), Habit({"smile": 0.9, "anger": 1.0})),
+        wrinkles=_skin(1.6, forehead=2.2, glabella=2.2),
     ),
     "furrowed": Actor(
         "Deep lines across the forehead and between the brows, few elsewhere.",
-        habit=Habit({"anger": 0.8, "surprise": 0.8}),
-        wrinkles=_skin(0.2, forehead=1.4, glabella=1.4, nose_bridge=0.8),
+        habits=(Habit({"surprise": 1.0}), Habit({"anger": 1.0})),
+        wrinkles=_skin(0.2, forehead=2.6, glabella=2.6, nose_bridge=1.2),
     ),
     "laugh-lined": Actor(
         "Crow's feet, folds under the eyes and from nose to mouth; a smooth forehead.",
-        habit=Habit({"smile": 0.9, "squint": 0.6}),
-        wrinkles=_skin(0.2, crows_feet=1.5, under_eye=1.2, nasolabial=1.5),
+        habits=(Habit({"smile": 1.0, "squint": 0.8}),),
+        wrinkles=_skin(0.2, crows_feet=1.8, under_eye=1.4, nasolabial=1.8),
     ),
 }
+"""Lines that fold in half of a pivot's moments are twice as deep."""
 
 
 def shipped_skins() -> list[WrinkleStyle]:
@@ -112,12 +114,12 @@ def shipped_skins() -> list[WrinkleStyle]:
 
 
 def act(
-    speech: Sequence[CorpusClip], subject: Subject, rig: FaceRig
+    speech: Sequence[CorpusClip], subjects: Sequence[Subject], rig: FaceRig
 ) -> Iterator[tuple[Float32[np.ndarray, "frames actions"], Float32[np.ndarray, " frames"]]]:
-    """Action weights and contact of a subject who speaks some clips, at 30 frames a second."""
+    """Action weights and contact of clips that subjects speak by turns, at 30 frames a second."""
     for number, clip in enumerate(speech):
         own = Speech(clip.id, "", Waveform(clip.samples), list(clip.phones))
-        arrays = animate(own, subject, rig, np.random.default_rng([number, 0xAC7]))
+        arrays = animate(own, subjects[number % len(subjects)], rig, np.random.default_rng([number, 0xAC7]))
         tracks = [arrays[name].astype(np.float32) for name in ("weights", "contact")]
         time_s = np.arange(int(len(tracks[0]) / CORPUS_RATE_HZ * RATE_HZ)) / RATE_HZ
         weights, contact = tracks_at(time_s, *tracks)
@@ -132,11 +134,11 @@ def make_styles(corpus: Corpus, rig: FaceRig, encoders: MapEncoders) -> list[Sty
         rig,
         encoders.maps.size,
         encoders.wrinkle_size,
-        [WrinkleField(rig.head, actor.subject.wrinkles) for actor in actors.values()],
+        [WrinkleField(rig.head, actor.wrinkles) for actor in actors.values()],
     )
     pivots, neutral = list[StylePivot](), dict[str, np.ndarray]()
     for field, (name, actor) in enumerate(tqdm(actors.items(), desc="styles", dynamic_ncols=True)):
-        tracks = list(act(speech, actor.subject, rig))
+        tracks = list(act(speech, actor.subjects, rig))
         spoken = tuple(np.concatenate(column) for column in zip(*tracks, strict=True))
         motion, look = _motion(maker, encoders, *spoken) if name in MOTIONS else (neutral["motion"], {})
         wrinkle, skin = _wrinkles(maker, encoders, field, *_some(*spoken))
