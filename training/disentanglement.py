@@ -5,7 +5,7 @@
 Everything is measured on what the engine gives: vertices in millimetres, and log-ratios of textures.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -65,7 +65,7 @@ def _mixes(one: str, other: str) -> list[str]:
     return [f"{one}({1 - share})+{other}({share})" for share in SHARES]
 
 
-def _difference(one: Take, other: Take) -> Mapping[str, float]:
+def _difference(one: Take, other: Take) -> dict[str, float]:
     moved, changed = one.moved_mm(other), one.changed(other)
     return {
         "vertices_max_mm": float(moved.max()),

@@ -168,7 +168,8 @@ def own_styles(corpus: Corpus, networks: Networks, judged: Collection[str]) -> d
         own = heard.setdefault(clip.subject, [])
         if clip.id not in judged and sum(len(contact) for _, contact in own) < count:
             frames = np.arange(frame_count(len(clip.samples) / SAMPLE_RATE_HZ, TRUTH_FPS))
-            own.append(tracks_at(frames / TRUTH_FPS, clip.weights, clip.contact))
+            weights, contact = tracks_at(frames / TRUTH_FPS, clip.weights, clip.contact)
+            own.append((weights, contact))
     styles = {}
     for subject, tracks in heard.items():
         if tracks:
