@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from test_mmtalker_training import write_corpus
 from tiny import TORCH, shipped_head, speech
 from tiny_engine import tiny_networks, tiny_styles
 from tiny_textalker import DENOISER, MOTION, WRINKLE, PlainField, face, tiny_autoencoder, tiny_decoders, tiny_denoiser
+from torch import Tensor
 
 from models.core import SAMPLE_RATE_HZ
 from models.engine import Networks
@@ -39,6 +41,7 @@ from training.corpus.coarticulation import RATE_HZ
 from training.datasets.corpus import Corpus, CorpusClip
 from training.evaluate import Talker
 from training.latents import EncodedClip, Latents, frames_of
+from training.lpips import Lpips
 
 SIZE = WRINKLE.size
 EXACT = TextureErrors(pytest.approx(10 * np.log10(255**2 / 1e-6)), pytest.approx(1))
@@ -180,6 +183,17 @@ def test_what_is_off_the_face_does_not_count():
     assert skin.errors(guess, looks()) == EXACT
     guess[:, skin.face] = 0
     assert skin.errors(guess, looks()).psnr_db < 15
+
+
+def test_lpips_sees_the_face_alone_and_only_if_it_is_there():
+    def differing(one: Tensor, other: Tensor) -> Tensor:
+        return (one != other).float().mean((1, 2, 3))
+
+    skin = Skin(pictured(), SIZE, cast(Lpips, differing))
+    rows, columns = np.nonzero(skin.face)
+    box = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert skin.errors(looks(), 255 - looks()).lpips == pytest.approx(skin.face.sum() / box, rel=1e-6)
+    assert Skin(pictured(), SIZE).errors(looks(), looks()).lpips is None
 
 
 def test_similarity_is_that_of_torchmetrics():

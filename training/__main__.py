@@ -169,6 +169,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     textures.add_argument("--sequences", type=_whole, default=28, help="of test A")
     textures.add_argument("--each", type=_whole, default=5, help="sequences of each held-out subject, test B")
     textures.add_argument("--seeds", type=_whole, default=4)
+    textures.add_argument("--lpips", type=Path, help="torchvision's AlexNet weights, for LPIPS")
     textures.add_argument("--sampler", help="ancestral, ddim or dpm_solver_2m; by default the service's")
     textures.add_argument("--sampler-steps", type=_whole, help="by default the service's")
     textures.add_argument("--out", type=Path, help="write the report here as JSON")
@@ -385,6 +386,7 @@ def _evaluate_textures(options: argparse.Namespace) -> None:
     from training.datasets.corpus import Corpus
     from training.evaluate import open_talker
     from training.latents import Latents
+    from training.lpips import open_lpips
 
     asked = {"name": options.sampler, "steps": options.sampler_steps}
     sampling = Sampling(**{key: value for key, value in asked.items() if value is not None})
@@ -392,17 +394,18 @@ def _evaluate_textures(options: argparse.Namespace) -> None:
     shipped = open_talker(options.weights, CACHE, "textalker", sampling=sampling)
     corpus, latents = Corpus(options.corpus), Latents(options.latents)
     counts = options.sequences, options.each, options.seeds
+    lpips = open_lpips(options.lpips) if options.lpips else None
     if options.joint:
         from training.joint import open_joint
 
         joint, encoders = open_joint(shipped, options.joint, options.runs / "joint", sampling, CACHE)
-        report = appearance_report({"joint": joint}, corpus, latents, *counts, encoders=encoders)
+        report = appearance_report({"joint": joint}, corpus, latents, *counts, encoders=encoders, lpips=lpips)
         return _print(report | {"sampler": vars(sampling)}, options.out)
     talkers = {"shipped": shipped}
     for run in runs:
         path = run / "averaged.safetensors"
         talkers[run.name] = open_talker(options.weights, CACHE, "textalker", path, sampling=sampling)
-    report = appearance_report(talkers, corpus, latents, *counts, unpivoted=("without-pivot",))
+    report = appearance_report(talkers, corpus, latents, *counts, unpivoted=("without-pivot",), lpips=lpips)
     _print(report | {"sampler": vars(sampling)}, options.out)
 
 

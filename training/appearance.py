@@ -2,11 +2,11 @@
 
     python -m training evaluate textures --corpus build/corpus --latents build/latents
 
-Textures are compared at the wrinkle map's size and 8 bit, on the texels of the face, sequence by sequence. Beside the
-network stand the neutral texture, which does not move (`static`), and the true maps through the auto-encoder
-(`ceiling`), the most that can be had. Test A is unseen sequences of subjects that were trained on, with their pivots;
-test B is subjects that were held out, with a pivot from ten seconds of other clips. Blinks are the corpus', since
-sound does not tell them.
+Textures are compared at the wrinkle map's size and 8 bit, on the texels of the face, sequence by sequence; by LPIPS,
+too, if AlexNet's weights are at hand. Beside the network stand the neutral texture, which does not move (`static`), and
+the true maps through the auto-encoder (`ceiling`), the most that can be had. Test A is unseen sequences of subjects
+that were trained on, with their pivots; test B is subjects that were held out, with a pivot from ten seconds of other
+clips. Blinks are the corpus', since sound does not tell them.
 """
 
 import io
@@ -37,6 +37,7 @@ from training.corpus.wrinkles import WrinkleField
 from training.datasets.corpus import Corpus, CorpusClip
 from training.evaluate import EXAMPLE_S, TRUTH_FPS, Talker, TrueLids
 from training.latents import Encoders, Latents, encode_clip, frames_of
+from training.lpips import Lpips
 from training.metrics import VertexErrors, mean_errors, vertex_errors
 from training.textalker import subject_pivots
 
@@ -46,19 +47,27 @@ SHORTEST_S, LONGEST_S = 2.0, 8.0
 
 @dataclass(frozen=True)
 class TextureErrors:
-    """psnr_db and ssim of the face's texels."""
+    """Of the face's texels; lpips if AlexNet's weights are at hand."""
 
     psnr_db: float
     ssim: float
+    lpips: float | None = None
+
+    @staticmethod
+    def mean(errors: "Sequence[TextureErrors]") -> "TextureErrors":
+        """Of several sequences or takes."""
+        lpips = [each.lpips for each in errors if each.lpips is not None]
+        psnr_db, ssim = (float(np.mean([getattr(each, name) for each in errors])) for name in ("psnr_db", "ssim"))
+        return TextureErrors(psnr_db, ssim, float(np.mean(lpips)) if lpips else None)
 
 
 class Skin:
     """The default head's texture under wrinkles, at 8 bit, and where the face is."""
 
-    def __init__(self, head: Head, size: int) -> None:
+    def __init__(self, head: Head, size: int, lpips: Lpips | None = None) -> None:
         base = Image.open(io.BytesIO(head.base_color_png)).convert("RGB")
         self.base = np.asarray(base.resize((size, size), Image.Resampling.BOX), np.float32)
-        self.face = face_texels(head, size)
+        self.face, self._lpips = face_texels(head, size), lpips
 
     def textures(
         self, log_ratios: Float32[np.ndarray, "frames size size 3"]
@@ -69,7 +78,7 @@ class Skin:
     def errors(
         self, guess: UInt8[np.ndarray, "frames size size 3"], truth: UInt8[np.ndarray, "frames size size 3"]
     ) -> TextureErrors:
-        """Of one sequence: PSNR of all its frames together, SSIM averaged over the face's texels."""
+        """Of one sequence: PSNR of all its frames together, SSIM averaged over the face's texels, LPIPS over frames."""
         difference = guess[:, self.face].astype(np.float32) - truth[:, self.face]
         psnr_db = 10 * np.log10(255**2 / max(float(np.square(difference).mean()), 1e-6))
         similar = []
@@ -77,7 +86,21 @@ class Skin:
             one, other = (_as_images(part[start : start + BATCH]) for part in (guess, truth))
             _, image = structural_similarity_index_measure(one, other, data_range=1.0, return_full_image=True)
             similar.append(image.mean(1).numpy()[:, self.face].mean(1))
-        return TextureErrors(float(psnr_db), float(np.concatenate(similar).mean()))
+        return TextureErrors(float(psnr_db), float(np.concatenate(similar).mean()), self._distance(guess, truth))
+
+    def _distance(
+        self, guess: UInt8[np.ndarray, "frames size size 3"], truth: UInt8[np.ndarray, "frames size size 3"]
+    ) -> float | None:
+        """LPIPS of the face's box, in which other texels are the truth's."""
+        if self._lpips is None:
+            return None
+        box = tuple(slice(members.min(), members.max() + 1) for members in np.nonzero(self.face))
+        masked = np.where(self.face[..., None], guess, truth)
+        distances = []
+        for start in range(0, len(guess), BATCH):
+            one, other = (_as_images(part[start : start + BATCH, *box]) for part in (masked, truth))
+            distances.append(self._lpips(one, other).numpy())
+        return float(np.concatenate(distances).mean())
 
 
 def face_texels(head: Head, size: int) -> Bool[np.ndarray, "size size"]:
@@ -99,12 +122,14 @@ class Performance:
 class Judge:
     """Judges sequences of a corpus."""
 
-    def __init__(self, networks: Networks, corpus: Corpus, encoders: Encoders | None = None) -> None:
+    def __init__(
+        self, networks: Networks, corpus: Corpus, encoders: Encoders | None = None, lpips: Lpips | None = None
+    ) -> None:
         self.networks, self.corpus, self.head = networks, corpus, networks.head
         self.rig: FaceRig = corpus.rig(networks.head)
         self.encoders: Encoders = encoders or networks.encoders
         self.size = self.encoders.wrinkle_size
-        self.skin = Skin(networks.head, self.size)
+        self.skin = Skin(networks.head, self.size, lpips)
         face = np.flatnonzero(Canvas(networks.head).face())
         self.regions = dict(networks.head.regions) | {"face": face}
 
@@ -174,9 +199,8 @@ class Judge:
                 errors = [vertex_errors(head.place(moved), placed, self.regions) for moved, _ in several]
                 vertices.setdefault(name, []).append(mean_errors(errors))
                 looks = [self.skin.errors(self.skin.textures(look), truth) for _, look in several]
-                means = (float(np.mean([getattr(look, name) for look in looks])) for name in ("psnr_db", "ssim"))
-                textures.setdefault(name, []).append(TextureErrors(*means))
-        return {name: asdict(mean_errors(vertices[name])) | _mean(textures[name]) for name in vertices}
+                textures.setdefault(name, []).append(TextureErrors.mean(looks))
+        return {name: asdict(mean_errors(vertices[name])) | _measured(textures[name]) for name in vertices}
 
     def _spoken(self, talker: Talker, clip: CorpusClip) -> tuple[np.ndarray, np.ndarray]:
         """Canonical offsets, sealed, and log-ratios: those of a still skin where the engine makes none."""
@@ -218,8 +242,8 @@ def _as_images(textures: UInt8[np.ndarray, "frames size size 3"]) -> Tensor:
     return torch.from_numpy(textures.transpose(0, 3, 1, 2).astype(np.float32) / 255)
 
 
-def _mean(errors: Sequence[TextureErrors]) -> dict[str, float]:
-    return {name: float(np.mean([getattr(each, name) for each in errors])) for name in ("psnr_db", "ssim")}
+def _measured(errors: Sequence[TextureErrors]) -> dict[str, float]:
+    return {name: mean for name, mean in asdict(TextureErrors.mean(errors)).items() if mean is not None}
 
 
 def appearance_report(
@@ -231,11 +255,12 @@ def appearance_report(
     seeds: int,
     unpivoted: Collection[str] = (),
     encoders: Encoders | None = None,
+    lpips: Lpips | None = None,
 ) -> dict[str, Any]:
     """Both tests. All talkers have the same auto-encoders; those `unpivoted` were trained with one pivot for all
     subjects, and speak with it.
     """
-    judge = Judge(next(iter(talkers.values())).networks, corpus, encoders)
+    judge = Judge(next(iter(talkers.values())).networks, corpus, encoders, lpips)
     mean = as_pivots(next(iter(subject_pivots(latents, pivoted=False).values())))
     own = dict.fromkeys(unpivoted, mean)
     tests = {"a": list(judge.unseen_sequences(latents, sequences)), "b": list(judge.unseen_subjects(each))}

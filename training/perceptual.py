@@ -86,18 +86,19 @@ def open_perceptual(weights: Path | None) -> tuple[Perceptual, str]:
         return gradient_distance, STAND_IN
     network = VggDistance()
     own = network.state_dict().keys()
-    stored = {name: tensor for name, tensor in _read(weights).items() if name in own}
+    stored = {name: tensor for name, tensor in read_pretrained(weights, "VGG-19").items() if name in own}
     load_into(network, stored, str(weights))
     return network.eval().requires_grad_(False), f"VGG-19 of {weights.name}"
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_pretrained(path: Path, network: str) -> Mapping[str, Tensor]:
+    """Tensors of a network's file, of torch's format or safetensors. CheckpointError if it cannot be read."""
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return dict(torch.load(path, map_location="cpu", weights_only=True))
     except UNREADABLE as error:
-        raise CheckpointError(f"{path} cannot be read as weights of VGG-19 ({error}); give torchvision's") from error
+        raise CheckpointError(f"{path} cannot be read as weights of {network} ({error}); give torchvision's") from error
 
 
 class PatchCritic(nn.Module):
