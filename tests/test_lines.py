@@ -7,10 +7,11 @@ import pytest
 from scipy.spatial import cKDTree
 from tiny import shipped_head
 
+from models.skin.relief import draw_grain
+from models.texels import skin_texels
 from training.corpus.canvas import Canvas
 from training.corpus.lines import FAMILIES, Line, Manner, draw_lines
-from training.corpus.profiles import draw_grain, draw_line, profile
-from training.corpus.texels import skin_texels
+from training.corpus.profiles import draw_line, profile
 
 MANNER = Manner(0.7, 0.3, 0.8, 0.35, 0.5)
 

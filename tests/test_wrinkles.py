@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 from tiny import shipped_head
 
+from models.texels import skin_texels
 from training.corpus import contact_sheet as sheet
 from training.corpus.face import ACTIONS, FaceRig
 from training.corpus.lines import FAMILIES
-from training.corpus.texels import skin_texels
 from training.corpus.wrinkles import WrinkleField, WrinkleStyle, draw_wrinkle_style
 
 STILL = np.zeros(1)
@@ -98,9 +98,19 @@ def test_a_map_is_the_sum_of_basis_times_activation_times_tint():
 def test_rows_are_the_rows_of_the_map():
     field = wrinkle_field()
     activations = field.activations(squeezed(0.1, 0.2, 0), STILL)
-    np.testing.assert_array_equal(
-        field.rows(activations[0], 256, slice(60, 90)), field.maps(activations, 256)[0, 60:90]
-    )
+    whole = field.maps(activations, 256)[0]
+    np.testing.assert_array_equal(field.rows(activations[0], 256, slice(60, 90)), whole[60:90])
+    window = field.rows(activations[0], 256, slice(60, 90), slice(100, 150))
+    np.testing.assert_array_equal(window, whole[60:90, 100:150])
+
+
+def test_traces_are_a_share_of_the_lines_and_of_nothing_else():
+    field = wrinkle_field()
+    faint, strong = (field.maps(field.traces(share)[None], 256)[0] for share in (0.1, 0.2))
+    np.testing.assert_allclose(strong, 2 * faint, atol=1e-6)
+    deepest = max(WrinkleStyle().depth.values())
+    assert 0.3 * 0.2 * deepest < -strong.min() < 2 * 0.2 * deepest
+    assert field.traces(0.2)[-1] == 0
 
 
 def reduced(image: np.ndarray, times: int) -> np.ndarray:

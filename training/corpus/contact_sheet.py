@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw
 
 from models.atlas import sample
 from models.template import Head
+from models.texels import Fragments, rasterise
 from training.corpus.face import ACTIONS, FaceRig
-from training.corpus.texels import Fragments, rasterise
 from training.corpus.wrinkles import WrinkleField, WrinkleStyle
 
 TEXTURE, FACE, ABOVE = 1024, 480, 2
@@ -91,7 +91,7 @@ def _in_front(vertices: Float[np.ndarray, "vertices 3"], faces: Int[np.ndarray, 
     screen = np.stack([vertices[:, 0] - CENTRE_M[0], CENTRE_M[1] - vertices[:, 1]], 1) / SPAN_M * size + size / 2
     corners = vertices[faces]
     seen = np.flatnonzero(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])[:, 2] > 0)
-    found = rasterise(screen[faces[seen]], slice(0, size), size)
+    found = rasterise(screen[faces[seen]], slice(0, size), slice(0, size))
     found = found._replace(face=seen[found.face])
     depth = np.einsum("nk,nk->n", found.weights, corners[found.face, :, 2])
     found = found.of(np.argsort(depth, kind="stable"))

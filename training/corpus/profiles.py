@@ -1,7 +1,6 @@
-"""What texels see of a line and of the skin's grain: Gaussians and waves, blurred by the texel in closed form.
+"""What texels see of a line: Gaussians, blurred by the texel in closed form.
 
-A Gaussian of deviation s under a box of variance b is about a Gaussian of variance s² + b, lower by s / √(s² + b); a
-wave of wavenumber k is lower by exp(−k² b / 2).
+A Gaussian of deviation s under a box of variance b is about a Gaussian of variance s² + b, lower by s / √(s² + b).
 """
 
 from typing import NamedTuple
@@ -10,8 +9,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
+from models.texels import Texels
 from training.corpus.lines import Line
-from training.corpus.texels import Texels
 
 VALLEY, VALLEY_WIDTH = 0.45, 2.6
 """The soft valley about a line's core: its share of the depth, and its deviation, of the core's."""
@@ -20,8 +19,6 @@ SHOULDER, SHOULDER_PLACE, SHOULDER_WIDTH = 0.2, 4.0, 1.8
 REACH = SHOULDER_PLACE + 3 * SHOULDER_WIDTH
 MARGIN_M = 0.001
 """Added to the reach of a line, for texels that blur it."""
-GRAIN_MM, GRAIN_WAVES = (0.9, 2.2), 24
-"""Wavelengths of the skin's grain, and of how many it is made."""
 
 Values = Float[np.ndarray, " points"]
 
@@ -51,7 +48,7 @@ def draw_line(line: Line, texels: Texels) -> Entries:
     tangent = (line.points[inner + 1] - line.points[inner - 1]) / 2
     step = (away * tangent).sum(1) / (tangent**2).sum(1)
     place = np.clip(nearest + step, 0, len(line.points) - 1)
-    facing = np.clip(2 * (texels.normal[near] * line.normals[nearest]).sum(1), 0, 1)
+    facing = np.clip(2 * (texels.surface.normal[texels.face[near]] * line.normals[nearest]).sum(1), 0, 1)
     blur = _variance(texels, near, across)
     sigma, depth = (np.interp(place, np.arange(len(line.points)), part) for part in (line.sigma_m, line.depth))
     value = depth * facing * profile((away * across).sum(1), sigma, blur, line.lean)
@@ -73,23 +70,10 @@ def profile(across: Values, sigma: Values, blur: Values, lean: float) -> Values:
     return core - SHOULDER * (left + right) / 2
 
 
-def draw_grain(texels: Texels, seed: int) -> Float[np.ndarray, " texels"]:
-    """The skin's grain, of unit deviation: waves in space, so that no seam shows."""
-    random, every = np.random.default_rng(seed), np.arange(len(texels.index))
-    directions = random.standard_normal((GRAIN_WAVES, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    waves = 2e3 * np.pi / random.uniform(*GRAIN_MM, (GRAIN_WAVES, 1)) * directions
-    phases, result = random.uniform(0, 2 * np.pi, GRAIN_WAVES), np.zeros(len(every))
-    for wave, phase in zip(waves, phases, strict=True):
-        faint = np.exp(-_variance(texels, every, wave[None]) / 2)
-        result += faint * np.sin(texels.position @ wave + phase)
-    return result * np.sqrt(2 / GRAIN_WAVES)
-
-
-def _variance(texels: Texels, chosen: Int[np.ndarray, " chosen"], direction: Float[np.ndarray, "#chosen 3"]) -> Values:
-    """Variance of a texel's own box along a direction: a twelfth of the square of its width."""
+def _variance(texels: Texels, chosen: Int[np.ndarray, " chosen"], direction: Float[np.ndarray, "chosen 3"]) -> Values:
+    """Variance of a texel's own box along a direction of each: a twelfth of the square of its width."""
+    extent = texels.surface.extent[texels.face[chosen]]
     x, y, z = direction.T
-    extent = texels.extent[chosen]
     width = x[:, None] * extent[:, 0] + y[:, None] * extent[:, 1] + z[:, None] * extent[:, 2]
     return (width**2).sum(1) / 12
 

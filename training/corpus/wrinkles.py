@@ -14,12 +14,13 @@ import numpy as np
 from jaxtyping import Float, Float32
 from scipy.sparse import block_diag, csr_matrix, hstack
 
+from models.skin.relief import draw_grain
 from models.template import Head
+from models.texels import Texels, skin_texels
 from training.corpus.canvas import Canvas
 from training.corpus.lines import Line, Manner, draw_lines
-from training.corpus.profiles import draw_grain, draw_line
+from training.corpus.profiles import draw_line
 from training.corpus.strain import apply, derivative, length, skin_patches, skin_surface
-from training.corpus.texels import Texels, skin_texels
 
 
 class Fold(NamedTuple):
@@ -159,7 +160,7 @@ class WrinkleField:
     def basis(self, size: int) -> tuple[csr_matrix, Float32[np.ndarray, "activations 3"]]:
         """Sparse (size · size, activations) and the tint: log-ratio = Σ basis · activation · tint. Kept once made."""
         if size not in self._bases:
-            self._bases[size] = self._draw(size, slice(0, size))
+            self._bases[size] = self.draw(size, slice(0, size))
         return self._bases[size], self.tint
 
     def maps(
@@ -173,10 +174,33 @@ class WrinkleField:
         return result.reshape(-1, size, size, 3)
 
     def rows(
-        self, activations: Float[np.ndarray, " activations"], size: int, rows: slice
-    ) -> Float32[np.ndarray, "rows size 3"]:
-        """Some rows (start and stop given) of one map, without ever holding more: for sizes whose basis is large."""
-        return np.asarray(self._draw(size, rows) @ (activations[:, None] * self.tint)).reshape(-1, size, 3)
+        self, activations: Float[np.ndarray, " activations"], size: int, rows: slice, columns: slice | None = None
+    ) -> Float32[np.ndarray, "rows columns 3"]:
+        """Some rows and columns (start and stop given) of one map, without ever holding more: for sizes whose basis is
+        large.
+        """
+        image = self.draw(size, rows, columns) @ (activations[:, None] * self.tint)
+        return np.asarray(image).reshape(rows.stop - rows.start, -1, 3)
+
+    def draw(self, size: int, rows: slice, columns: slice | None = None) -> csr_matrix:
+        """What `basis` is of a whole map, of some rows and columns: sparse (texels, activations)."""
+        texels, columns = skin_texels(self._head, size, rows, columns), columns or slice(0, size)
+        count = (rows.stop - rows.start) * (columns.stop - columns.start)
+        row, column, value, first = [], [], [], 0
+        for line in self.lines:
+            entries = draw_line(line, texels)
+            row.append(texels.index[entries.texel])
+            column.append(first + entries.knot)
+            value.append(entries.value.astype(np.float32))
+            first += len(line.knots)
+        lines = csr_matrix((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), (count, first))
+        return hstack([lines, self._shading(texels, count), self._blanching(texels, count)], "csr", np.float32)
+
+    def traces(self, share: float) -> Float32[np.ndarray, " activations"]:
+        """Activations of what lines leave in a face at rest, if that is a share of what they are when fully folded."""
+        result = np.zeros(len(self.tint), np.float32)
+        result[: len(self._depth)] = share * self._depth
+        return result
 
     def _folds(self, moved: Float[np.ndarray, "frames vertices 3"]) -> Float[np.ndarray, "frames knots"]:
         stretch = length(apply(self._across, moved)) / self._at_rest[0]
@@ -188,29 +212,17 @@ class WrinkleField:
         shrunk, sunk_mm = -np.log(area / area_at_rest), 1e3 * (depth - depth_at_rest)
         return self._style.shade * _bend(shrunk, 0.5, 0.2) + self._style.hollow * _bend(sunk_mm, 2.0, 0.8)
 
-    def _draw(self, size: int, rows: slice) -> csr_matrix:
-        """The basis of some rows of texels."""
-        texels, count = skin_texels(self._head, size, rows), (rows.stop - rows.start) * size
-        row, column, value, first = [], [], [], 0
-        for line in self.lines:
-            entries = draw_line(line, texels)
-            row.append(texels.index[entries.texel])
-            column.append(first + entries.knot)
-            value.append(entries.value.astype(np.float32))
-            first += len(line.knots)
-        lines = csr_matrix((np.concatenate(value), (np.concatenate(row), np.concatenate(column))), (count, first))
-        return hstack([lines, self._shading(texels, count), self._blanching(texels, count)], "csr", np.float32)
-
     def _shading(self, texels: Texels, count: int) -> csr_matrix:
         grain = 1 + self._style.grain * draw_grain(texels, self._style.seed)
-        value = texels.weights * self._face[texels.vertices] * grain[:, None]
+        vertices = texels.vertices
+        value = texels.weights * self._face[vertices] * grain[:, None]
         row = np.repeat(texels.index, 3)
-        every = csr_matrix((value.ravel().astype(np.float32), (row, texels.vertices.ravel())), (count, len(self._face)))
+        every = csr_matrix((value.ravel().astype(np.float32), (row, vertices.ravel())), (count, len(self._face)))
         return every[:, self._members]
 
     def _blanching(self, texels: Texels, count: int) -> csr_matrix:
         column = np.zeros((count, 1), np.float32)
-        column[texels.index, 0] = (texels.weights * self._lips[texels.vertices]).sum(1)
+        column[texels.index, 0] = texels.read(self._lips)
         return csr_matrix(column)
 
 
