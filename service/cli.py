@@ -1,4 +1,4 @@
-"""`talker`: serve, or animate one file without a server, or list the styles.
+"""`talker`: serve, or animate one file without a server, or list the styles, or paint the default head's skin.
 
 `talker animate` goes the way of `POST /animate`: the same form, the same checks and limits, the same bytes. Nothing
 heavy is imported before a command runs.
@@ -109,6 +109,19 @@ def styles(options: argparse.Namespace) -> None:
         print(f"{id:24}{'+'.join(parts):17}{style.description}")
 
 
+def skin(options: argparse.Namespace) -> None:
+    """Paint the default head's neutral texture, strip by strip."""
+    from models.png import write_png
+    from models.skin.neutral import open_skin
+
+    settings, output = _settings(), _checked_output(options.output)
+    started = perf_counter()
+    rows = open_skin(settings.weights).rows(options.size)
+    with _whole_file(output) as file:
+        write_png(file, options.size, rows)
+    print(f"wrote {options.output}: {options.size}² texels in {perf_counter() - started:.0f} s")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="talker",
@@ -121,6 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_animate(commands)
     _add_styles(commands)
+    _add_skin(commands)
     return parser
 
 
@@ -166,6 +180,19 @@ def _add_styles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         allow_abbrev=False,
     )
     parser.set_defaults(run=styles)
+
+
+def _add_skin(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "skin",
+        help="paint the default head's neutral texture",
+        description="Paint the neutral texture of the default head: procedural, always the same, with pores, hairs and "
+        "relief as far as its size shows them. 8192 takes minutes and half a gigabyte of memory.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write it, as PNG")
+    parser.add_argument("--size", type=int, default=8192, help="texels along its side, 64 to 16384 (default: 8192)")
+    parser.set_defaults(run=skin)
 
 
 def _settings(**given: str | None) -> "Settings":

@@ -5,17 +5,20 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import FakeEngine, wav
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from models.core import AnimateOptions
 from models.engine import Sampling
-from models.errors import CheckpointError, TalkerError
+from models.errors import CheckpointError, OutOfRange, TalkerError
 from service import cli
 from service.encoders import ENCODERS
 from service.frames_reader import read_frames
@@ -56,7 +59,8 @@ def test_the_console_script_is_main() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["animate", "--help"], ["serve", "--help"], ["styles", "--help"], ["--version"]]
+    "arguments",
+    [["--help"], ["animate", "--help"], ["serve", "--help"], ["styles", "--help"], ["skin", "--help"], ["--version"]],
 )
 def test_help_comes_before_anything_heavy_is_imported(arguments: list[str]) -> None:
     program = (
@@ -404,3 +408,31 @@ def test_an_engine_that_does_not_start_ends_the_server(monkeypatch: pytest.Monke
     monkeypatch.setattr("models.engine.load_engine", fail)
     with pytest.raises(SystemExit, match="the engine does not start: no manifest"):
         run("serve", "--port", "0")
+
+
+class PlainSkin:
+    """In place of the default head's skin: one colour, and its checks."""
+
+    def rows(self, size: int) -> Iterator[np.ndarray]:
+        if size < 64:
+            raise OutOfRange(f"a skin of {size} texels; wanted 64 to 16384", field="size")
+        return (np.full((16, size, 3), 90, np.uint8) for _ in range(size // 16))
+
+
+def test_skin_writes_a_png_of_the_size_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr("models.skin.neutral.open_skin", lambda folder: asked.append(folder) or PlainSkin())
+    assert run("skin", "-o", tmp_path / "skin.png", "--size", 64) == 0
+    assert asked == [Settings().weights]
+    with Image.open(tmp_path / "skin.png") as image:
+        assert image.size == (64, 64)
+        assert image.getpixel((63, 63)) == (90, 90, 90)
+
+
+def test_skin_refuses_other_sizes_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("models.skin.neutral.open_skin", lambda folder: PlainSkin())
+    assert run("skin", "-o", tmp_path / "skin.png", "--size", 3) == cli.REFUSED
+    assert "a skin of 3 texels; wanted 64 to 16384" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -12,11 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from models.parameterisation import signed_areas
-
-IRIS_ANGLE = np.arcsin(0.0058 / 0.0120)
-"""Half the angle that an iris of 11.6 mm takes of an eyeball of 24 mm."""
-EYE_ANGLE = np.radians(115)
-"""How far back from the pupil the eyeball is modelled."""
+from models.skin.parts import EYE_ANGLE, GUM_ROW, IRIS_ANGLE, TOOTH_WIDTHS
 
 
 class Part(NamedTuple):
@@ -56,14 +52,10 @@ class Arch:
     """The arch is z = front_z - curvature · x²."""
 
 
-TOOTH_WIDTHS = np.array([8.5, 6.6, 7.6, 7.0, 6.8, 10.0]) / 1e3
-"""Central incisor to first molar."""
 CROWN = np.array(
     [(-1.5, 15.0), (0.2, 11.5), (0.6, 9.3), (1.1, 6.0), (0.9, 2.5), (0.0, 0.0), (-1.6, 0.3), (-3.6, 5.0), (-4.6, 14.0)]
 ) / 1e3  # fmt: skip
 """A tooth's profile from the gum's top, over the incisal edge, up its back: (outward, away from the edge)."""
-GUM_ROW = 2
-"""The row of CROWN where the gum ends."""
 
 
 def teeth(arch: Arch, columns: int = 4) -> Part:

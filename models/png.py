@@ -1,0 +1,33 @@
+"""PNG files of any height, written in strips: a whole image is never held."""
+
+import struct
+import zlib
+from collections.abc import Iterable
+from typing import BinaryIO
+
+import numpy as np
+from jaxtyping import UInt8
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+EIGHT_BIT_RGB = bytes([8, 2, 0, 0, 0])
+UP = 2
+"""The filter: each byte less the one above it."""
+
+
+def write_png(file: BinaryIO, size: int, strips: Iterable[UInt8[np.ndarray, "rows size 3"]], level: int = 6) -> None:
+    """A square sRGB image from strips of rows, the topmost first, `size` rows in all."""
+    file.write(SIGNATURE)
+    _chunk(file, b"IHDR", struct.pack(">II", size, size) + EIGHT_BIT_RGB)
+    packer, above = zlib.compressobj(level), np.zeros((1, 3 * size), np.uint8)
+    for strip in strips:
+        flat = strip.reshape(len(strip), -1)
+        filtered = flat - np.concatenate([above, flat[:-1]])  # wraps around, as PNG wants it
+        kinds = np.full((len(strip), 1), UP, np.uint8)
+        _chunk(file, b"IDAT", packer.compress(np.concatenate([kinds, filtered], 1).tobytes()))
+        above = flat[-1:]
+    _chunk(file, b"IDAT", packer.flush())
+    _chunk(file, b"IEND", b"")
+
+
+def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
+    file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
