@@ -40,13 +40,14 @@ from models.mmtalker.network import SIZES, MMTalkerConfig, load_mmtalker
 from models.pivots import save_styles
 from models.textalker import autoencoder as maps
 from models.textalker import denoiser
-from training import autoencoder, evaluate, latents, mmtalker, speech_encoder, styles, textalker
+from models.textalker import upsampler as enlarging
+from training import autoencoder, evaluate, latents, mmtalker, speech_encoder, styles, textalker, upsampler
 from training.__main__ import ABLATIONS, TEXTALKER_ABLATIONS, main
 from training.datasets.corpus import Corpus
 from training.lipsync import bootstrap
 
 COMMANDS = ["head", "corpus", "speech-encoder", "mmtalker", "autoencoder", "latents", "textalker", "styles", "wrinkles"]
-COMMANDS += ["export", "evaluate", "evaluate speech", "evaluate corpus"]
+COMMANDS += ["upsampler", "export", "evaluate", "evaluate speech", "evaluate corpus", "evaluate upsampler"]
 PROGRAM = "import sys; from training.__main__ import main\ntry: main(['mmtalker', '--help'])\nexcept SystemExit: pass\n"
 
 
@@ -154,6 +155,7 @@ def test_every_command_has_help(command, capsys):
         ["autoencoder"],
         ["autoencoder", "sound"],
         ["textalker", "--ablation", "without-ste"],
+        ["upsampler", "--loss", "sharp"],
     ],
     ids=" ".join,
 )
@@ -254,6 +256,30 @@ def test_the_corpus_is_encoded_by_a_joint_autoencoder(corpus, weights, tmp_path,
     run("latents", "--corpus", corpus, "--weights", weights, "--joint", path, "--out", tmp_path / "latents")
     ((_, _, encoders, _, folder, name),) = calls
     assert (encoders.parts, folder, name) == (("joint",), tmp_path / "latents", file_sha256(path))
+
+
+@pytest.mark.parametrize("size", enlarging.SIZES)
+def test_an_upsampler_learns_from_maps_that_the_weights_auto_encoder_blurs(
+    size, corpus, weights, tmp_path, monkeypatch
+):
+    """If it is one of maps of that size; the tiny one fits `compact` here."""
+    monkeypatch.setitem(enlarging.SIZES, "compact", replace(enlarging.SIZES["compact"], size=WRINKLE.size))
+    calls = watch(monkeypatch, upsampler, "train")
+    arguments = ("--corpus", corpus, "--weights", weights, "--out", tmp_path, "--steps", 7, "--size", size)
+    run("upsampler", *arguments, "--loss", "adversarial", "--start", tmp_path / "a")
+    ((given, head, folder, steps, config, loss, start, blur, skins, vgg),) = calls
+    assert (given, folder, steps, loss, start, vgg) == (
+        Corpus(corpus),
+        tmp_path,
+        7,
+        "adversarial",
+        tmp_path / "a",
+        None,
+    )
+    assert config == enlarging.SIZES[size]
+    assert (blur is None) == (size == "paper")
+    assert skins == styles.shipped_skins()
+    assert head.fingerprint == tiny_head().fingerprint
 
 
 @pytest.mark.parametrize("size", denoiser.SIZES)

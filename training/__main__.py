@@ -23,6 +23,7 @@ KINDS = {
     "textalker-motion": "autoencoder",
     "textalker-wrinkle": "autoencoder",
     "textalker": "textalker-diffusion",
+    "textalker-upsampler": "upsampler",
 }
 """What can be exported, by its name in a folder of weights, and the kind of checkpoint that it is."""
 ABLATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -113,6 +114,17 @@ def _parser() -> argparse.ArgumentParser:
     textalker.add_argument("--ablation", choices=tuple(TEXTALKER_ABLATIONS), default="full")
     textalker.set_defaults(run=_textalker)
 
+    upsampler = commands.add_parser("upsampler", help="train the upsampler of wrinkle maps")
+    upsampler.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    upsampler.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head and the auto-encoders")
+    upsampler.add_argument("--out", type=Path, default=Path("build/upsampler"))
+    upsampler.add_argument("--steps", type=_whole, default=6000)
+    upsampler.add_argument("--size", choices=("compact", "paper"), default="compact")
+    upsampler.add_argument("--loss", choices=("pixel", "adversarial"), default="pixel")
+    upsampler.add_argument("--start", type=Path, help="averaged weights to start from, as adversarial runs should")
+    upsampler.add_argument("--vgg", type=Path, help="torchvision's VGG-19 weights, for the perceptual loss")
+    upsampler.set_defaults(run=_upsampler)
+
     styles = commands.add_parser("styles", help="make the shipped styles")
     styles.add_argument("--corpus", type=Path, default=Path("build/corpus"))
     styles.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head and the auto-encoders")
@@ -174,6 +186,17 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     textures.add_argument("--sampler-steps", type=_whole, help="by default the service's")
     textures.add_argument("--out", type=Path, help="write the report here as JSON")
     textures.set_defaults(run=_evaluate_textures)
+
+    upsampler = evaluate.add_parser("upsampler", help="upsampled wrinkle maps beside the exact ones")
+    upsampler.add_argument("--corpus", type=Path, default=Path("build/corpus"))
+    upsampler.add_argument("--weights", type=Path, default=WEIGHTS)
+    upsampler.add_argument("--runs", type=Path, nargs="*", default=(), help="training runs to judge, not the shipped")
+    upsampler.add_argument("--texels", type=_whole, default=8192, help="along the side of the maps compared")
+    upsampler.add_argument("--moments", type=_whole, default=4, help="of each held-out subject")
+    upsampler.add_argument("--every", type=_whole, default=8, help="compare every so many strips of 64 rows")
+    upsampler.add_argument("--figure", type=Path, help="write crops here as PNG")
+    upsampler.add_argument("--out", type=Path, help="write the report here as JSON")
+    upsampler.set_defaults(run=_evaluate_upsampler)
 
     styles = evaluate.add_parser("styles", help="whether motion and wrinkle styles reach each other, and how they mix")
     styles.add_argument("speech", type=Path, help="a file that somebody speaks in")
@@ -303,6 +326,22 @@ def _textalker(options: argparse.Namespace) -> None:
     train(corpus, head, latents, encoder, options.out, options.steps, config, pivoted=pivoted)
 
 
+def _upsampler(options: argparse.Namespace) -> None:
+    from models.checkpoint import pinned_file
+    from models.template import load_head
+    from models.textalker.autoencoder import load_autoencoder
+    from models.textalker.upsampler import SIZES
+    from training.datasets.corpus import Corpus
+    from training.styles import shipped_skins
+    from training.upsampler import train
+
+    head, config = load_head(pinned_file(options.weights, "head")[0]), SIZES[options.size]
+    blur = load_autoencoder(pinned_file(options.weights, "textalker-wrinkle")[0], "wrinkle", head.atlas.fingerprint)
+    corpus, fitting = Corpus(options.corpus), blur if blur.config.size == config.size else None
+    start, skins = options.start, shipped_skins()
+    train(corpus, head, options.out, options.steps, config, options.loss, start, fitting, skins, options.vgg)
+
+
 def _styles(options: argparse.Namespace) -> None:
     from training.datasets.corpus import Corpus
     from training.styles import make_styles, write_styles
@@ -334,8 +373,8 @@ def _export(options: argparse.Namespace) -> None:
         raise CheckpointError(f"{source} is a {kind}; wanted a {KINDS[options.name]}: give its run folder")
     header = replace(read_header(source), metrics=last_metrics(options.run_folder), commit=_commit())
     tensors = read_tensors(source)
-    if header.kind == "autoencoder":  # its critic stays behind
-        prefix = "autoencoder."
+    if header.kind in ("autoencoder", "upsampler"):  # their critics stay behind
+        prefix = f"{header.kind}."
         tensors = {name.removeprefix(prefix): part for name, part in tensors.items() if name.startswith(prefix)}
     save_checkpoint(target, tensors, header, half=True)
     print(f"wrote {target}, sha256 {pin(options.weights, options.name, target)}")
@@ -407,6 +446,33 @@ def _evaluate_textures(options: argparse.Namespace) -> None:
         talkers[run.name] = open_talker(options.weights, CACHE, "textalker", path, sampling=sampling)
     report = appearance_report(talkers, corpus, latents, *counts, unpivoted=("without-pivot",), lpips=lpips)
     _print(report | {"sampler": vars(sampling)}, options.out)
+
+
+def _evaluate_upsampler(options: argparse.Namespace) -> None:
+    from PIL import Image
+
+    from models.checkpoint import pinned_file
+    from models.runtime import open_runtime
+    from models.template import load_head
+    from models.textalker.autoencoder import load_autoencoder
+    from models.textalker.upsampler import MapUpsampler, load_upsampler
+    from training.datasets.corpus import Corpus
+    from training.enlargement import Judge, upsampler_report
+    from training.upsampler import trained
+
+    corpus, head = Corpus(options.corpus), load_head(pinned_file(options.weights, "head")[0])
+    runtime, atlas = open_runtime("auto", CACHE), head.atlas.fingerprint
+    if options.runs:
+        networks = {run.name: trained(run / "averaged.safetensors") for run in options.runs}
+    else:
+        networks = {"shipped": load_upsampler(pinned_file(options.weights, "textalker-upsampler")[0], atlas)}
+    upsamplers = {name: MapUpsampler(network, runtime) for name, network in networks.items()}
+    decoder = load_autoencoder(pinned_file(options.weights, "textalker-wrinkle")[0], "wrinkle", atlas)
+    judge = Judge(upsamplers, corpus, head, decoder)
+    _print(upsampler_report(judge, options.texels, options.moments, options.every), options.out)
+    if options.figure:
+        options.figure.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(judge.figure(options.texels)).save(options.figure)
 
 
 def _evaluate_styles(options: argparse.Namespace) -> None:
