@@ -98,14 +98,15 @@ def watch_stages(clock: dict[str, float], format_name: str) -> None:
     from models.lips import LipSeal
     from models.mmtalker.streaming import MMTalkerMotion
     from models.template import Template
-    from models.textalker.streaming import TexTalkerMotion
+    from models.textalker.decoding import PairDecoders
     from models.textalker.windows import LatentMotion
 
     for stage, owner, name in (
         ("speech features", BlockEncoder, "step"),
         ("motion", MMTalkerMotion, "step"),
         ("motion", LatentMotion, "step"),
-        ("maps", TexTalkerMotion, "decode"),
+        ("maps", PairDecoders, "quantise"),
+        ("maps", PairDecoders, "maps"),
         ("seal and place", LipSeal, "close"),
         ("seal and place", Template, "place"),
     ):

@@ -8,10 +8,10 @@ import math
 import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int32
+from jaxtyping import Float16, Float32, Int32, UInt16
 
 from models.errors import SHOWN, MalformedInput, OutOfRange
 
@@ -99,11 +99,49 @@ class Frame:
     wrinkles: Float16[np.ndarray, "size size 3"] | None = None
 
 
+class Codes(NamedTuple):
+    """Maps of some moments as numbers of codebook entries; wrinkle is None without textures."""
+
+    motion: UInt16[np.ndarray, "moments rows columns"]
+    wrinkle: UInt16[np.ndarray, "moments rows columns"] | None
+
+
+class CodeBatch(NamedTuple):
+    """Consecutive moments of TexTalker, from number `first` on: codes, and how far the lips close, 0..1."""
+
+    first: int
+    contact: Float32[np.ndarray, " moments"]
+    codes: Codes
+
+
+@dataclass(frozen=True)
+class CodeSpace:
+    """What codes are numbers of: the checkpoint that has the entries, how many, and codes along the side of a map."""
+
+    checkpoint: str
+    entries: int
+    grid: int
+
+
+@dataclass(frozen=True, eq=False)
+class CodeStream:
+    """A clip before its maps are decoded: batches of moments, once, in order, and what makes frames of them."""
+
+    moments: int
+    """Moments in all, `models.textalker.codes.RATE_HZ` a second."""
+    spaces: Mapping[str, CodeSpace]
+    """By part, motion and, with textures, wrinkle."""
+    template: str
+    resolution: int | None
+    intensity: float
+    batches: Generator[CodeBatch, None, None]
+
+
 @dataclass(frozen=True, eq=False)
 class Clip:
     """An animation under way: what is known before the first frame, and the frames, once, in order.
 
-    Closing `frames` (`clip.frames.close()`) frees the engine.
+    Closing `frames` (`clip.frames.close()`) frees the engine. `codes` are the same performance, to be read instead.
     """
 
     mesh: Mesh
@@ -118,6 +156,8 @@ class Clip:
     """Size of the textures that were asked for: with it, every frame has wrinkles."""
     styles: Mapping[str, str] = field(default_factory=dict)
     """The expressions of the motion and of the wrinkle style, by those names."""
+    codes: CodeStream | None = None
+    """Of an engine that has them."""
 
 
 def check_style_id(id: str) -> None:

@@ -18,21 +18,34 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip, Frame, Mesh, StylePivot, Waveform, frame_count
+from models.core import (
+    SAMPLE_RATE_HZ,
+    AnimateOptions,
+    Clip,
+    CodeStream,
+    Frame,
+    Mesh,
+    StylePivot,
+    Waveform,
+    frame_count,
+)
 from models.errors import CheckpointError, OutOfRange, UnknownName, UnsupportedMedia
 from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
     from models.mmtalker.network import MMTalkerConfig
-    from models.mmtalker.streaming import MMTalkerMotion, MotionBatch, SurfaceQuery
+    from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
     from models.pivots import StyleBook
+    from models.puppet import MotionBatch
     from models.runtime import Runtime
     from models.template import Head, Template
+    from models.textalker.codec import CodecHead
     from models.textalker.decoding import Pivots
     from models.textalker.denoiser import DenoiserConfig
     from models.textalker.encoding import MapEncoders
-    from models.textalker.streaming import MapQuery, TexTalkerMotion
+    from models.textalker.playback import MapQuery
+    from models.textalker.streaming import TexTalkerMotion
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -105,6 +118,14 @@ class Engine(Protocol):
         pivot: StylePivot | None = None,
     ) -> Clip:
         """Check everything, then return the clip: a refusal is raised here, never from the frames."""
+        ...
+
+    def generator(self, checkpoint: str) -> Path:
+        """The ONNX file of what decodes the codes of a checkpoint. UnknownName for one that has no codes."""
+        ...
+
+    def codec_head(self, template: str, resolution: int | None) -> "CodecHead":
+        """What a decoder of codes needs of a template at a resolution. UnknownName, OutOfRange."""
         ...
 
     def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
@@ -206,7 +227,26 @@ class LocalEngine:
             frames=self._frames(waveform, options, placed, pivots),
             texture=options.texture,
             styles=_styles_of(options, pivot),
+            codes=self._codes(waveform, options, template, pivots) if options.engine == "textalker" else None,
         )
+
+    def generator(self, checkpoint: str) -> Path:
+        """See `Engine.generator`."""
+        coders = {coder.space.checkpoint: coder for coder in self._networks.textalker.decoders.coders.values()}
+        if checkpoint not in coders:
+            raise UnknownName("checkpoint", checkpoint, coders)
+        return coders[checkpoint].file
+
+    def codec_head(self, template: str, resolution: int | None) -> "CodecHead":
+        """See `Engine.codec_head`."""
+        from models.textalker.codec import MADE_OF, CodecHead
+
+        if template not in self._templates:
+            raise UnknownName("template", template, self._templates)
+        placed = self._placed(template, AnimateOptions(resolution=resolution).resolution)
+        checkpoints = {name: self._networks.checkpoints[name] for name in MADE_OF}
+        skin = self._networks.textalker.decoders.skin
+        return CodecHead(template, resolution, checkpoints, placed.head, placed.maps, skin)
 
     def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
         """See `Engine.read_style`."""
@@ -257,12 +297,8 @@ class LocalEngine:
     def _frames(
         self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
     ) -> Generator[Frame, None, None]:
-        head, intensity = placed.head, np.float16(options.intensity)
         for batch in self._batches(waveform, options, placed, pivots):
-            sealed = head.seal.close(batch.offsets, batch.rim_offsets, batch.contact)
-            for k, vertices in enumerate(head.place(sealed, options.intensity)):
-                wrinkles = None if batch.wrinkles is None else intensity * batch.wrinkles[k]
-                yield Frame(batch.first + k, (batch.first + k) / options.fps, vertices, wrinkles)
+            yield from placed.head.pose(batch, options.fps, options.intensity)
 
     def _batches(
         self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
@@ -276,6 +312,23 @@ class LocalEngine:
             return stream_motion(networks.encoder, networks.motion, waveform, placed.surface, lids, options.fps, style)
         return networks.textalker.stream(
             networks.encoder, waveform, placed.maps, lids, pivots, options.fps, options.seed
+        )
+
+    def _codes(self, waveform: Waveform, options: AnimateOptions, template: str, pivots: "Pivots") -> CodeStream:
+        from models.mmtalker.blinks import BlinkTrack
+        from models.textalker.codes import RATE_HZ
+
+        networks, seed = self._networks, options.seed
+        spaces = {part: coder.space for part, coder in networks.textalker.decoders.coders.items()}
+        if options.texture is None:
+            del spaces["wrinkle"]
+        return CodeStream(
+            moments=frame_count(waveform.duration_s, RATE_HZ),
+            spaces=spaces,
+            template=template,
+            resolution=options.resolution,
+            intensity=options.intensity,
+            batches=networks.textalker.codes(networks.encoder, waveform, BlinkTrack(seed), pivots, seed),
         )
 
     def _pivots(self, options: AnimateOptions, pivot: StylePivot | None) -> "Pivots":
@@ -389,7 +442,7 @@ def open_networks(
         TexTalkerMotion(
             head,
             denoiser,
-            PairDecoders(head, parts["motion"], parts["wrinkle"], runtime),
+            PairDecoders(head, parts["motion"], parts["wrinkle"], runtime, digests),
             runtime,
             sampling.name,
             sampling.steps,

@@ -5,6 +5,7 @@ onnxruntime, which is about twice as fast as torch there; on CUDA it stays in to
 from tensors to a tuple of tensors, on the device.
 """
 
+import copy
 import hashlib
 import logging
 import warnings
@@ -17,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from torch import Tensor, nn
 
 from models.errors import CheckpointError, OutOfRange
+from models.graphs import open_graph
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -31,6 +32,7 @@ PLAIN = (bool, int, float, str, tuple, slice)
 Function = Callable[..., tuple[Tensor, ...]]
 CODE = sorted(Path(__file__).parent.rglob("*.py"))
 """What an exported graph may have come from."""
+NO_FACTS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -47,23 +49,21 @@ class Runtime:
         return ["CUDA (torch)"] if self.device.type == "cuda" else ["CPUExecutionProvider (onnxruntime)"]
 
     def compile(
-        self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int] | None = None
+        self,
+        name: str,
+        module: nn.Module,
+        example: Sequence[Tensor],
+        dynamic: Mapping[int, int] | None = None,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> Function:
         """`module` as a function. `dynamic` maps an input's position to its axis of varying length (one length for
-        all).
+        all); `facts` are what an exported graph says of itself.
         """
         module = module.eval()
         if self.device.type == "cuda":
             module = module.to(self.device)
             return lambda *inputs: _as_tuple(_run(module, [x.to(self.device) for x in inputs]))
-        return self._serve(name, module, example, dynamic or {})
-
-    def _serve(self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int]) -> Function:
-        path = self.cache / "onnx" / f"{name}-{_fingerprint(module, example)}.onnx"
-        session = self._cached(path)
-        if session is None:
-            _export(module, example, dynamic, path)
-            session = self._load(path)
+        _, session = self._open(name, module, example, dynamic or {}, facts)
         names = [entry.name for entry in session.get_inputs()]
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
@@ -72,41 +72,43 @@ class Runtime:
 
         return run
 
+    def export(
+        self, name: str, module: nn.Module, example: Sequence[Tensor], facts: Mapping[str, str] = NO_FACTS
+    ) -> Path:
+        """`module` as an ONNX file in the cache; where the CPU runs it, the very graph that `compile` runs."""
+        if self.device.type == "cuda":
+            module = copy.deepcopy(module).cpu()
+        return self._open(name, module.eval(), example, {}, facts)[0]
+
+    def _open(
+        self,
+        name: str,
+        module: nn.Module,
+        example: Sequence[Tensor],
+        dynamic: Mapping[int, int],
+        facts: Mapping[str, str],
+    ) -> "tuple[Path, InferenceSession]":
+        path = self.cache / "onnx" / f"{name}-{_fingerprint(module, example, facts)}.onnx"
+        session = self._cached(path)
+        if session is None:
+            _export(module, example, dynamic, path, facts)
+            session = open_graph(path, self.threads)
+        return path, session
+
     def _cached(self, path: Path) -> "InferenceSession | None":
         """The graph of an earlier start. None if there is none, or one that is damaged: it can be made again."""
         if not path.is_file():
             return None
         try:
-            return self._load(path)
+            return open_graph(path, self.threads)
         except CheckpointError as error:
             log.warning("%s is damaged (%s): exporting it again", path, error.__cause__)
             return None
 
-    def _load(self, path: Path) -> "InferenceSession":
-        import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # the classes that onnxruntime raises share no other base
-            raise CheckpointError(
-                f"onnxruntime cannot load {path} ({error}); wanted an exported graph; check the disk, and reinstall "
-                "the cpu extra"
-            ) from error
-
-
-def in_batches(function: Function, rows: Float32[np.ndarray, "rows ..."], size: int) -> Float32[np.ndarray, "rows ..."]:
-    """The only result of a function compiled for `size` rows, for any number of them; the last ones are padded."""
-    results = []
-    for start in range(0, len(rows), size):
-        own = rows[start : start + size]
-        padded = np.concatenate([own, np.zeros((size - len(own), *own.shape[1:]), np.float32)])
-        (result,) = function(torch.from_numpy(np.ascontiguousarray(padded)))
-        results.append(result[: len(own)].cpu().numpy())
-    return np.concatenate(results)
+def on_arrays(function: Function) -> Callable[[np.ndarray], np.ndarray]:
+    """The only result of a function of one tensor, from array to array."""
+    return lambda rows: np.asarray(function(torch.from_numpy(rows))[0].cpu().numpy())
 
 
 def open_runtime(device: str, cache: Path, threads: int = 0) -> Runtime:
@@ -130,8 +132,8 @@ def _as_tuple(result: Any) -> tuple[Tensor, ...]:
     return (result,) if isinstance(result, Tensor) else tuple(result)
 
 
-def _fingerprint(module: nn.Module, example: Sequence[Tensor]) -> str:
-    """Changes with the weights, the settings, the shapes, the code and the exporter."""
+def _fingerprint(module: nn.Module, example: Sequence[Tensor], facts: Mapping[str, str]) -> str:
+    """Changes with the weights, the settings, the shapes, the facts, the code and the exporter."""
     digest = hashlib.sha256(f"{version('torch')} {version('onnxruntime')} {type(module)}".encode())
     for tensor in example:
         digest.update(str((tuple(tensor.shape), tensor.dtype)).encode())
@@ -141,12 +143,19 @@ def _fingerprint(module: nn.Module, example: Sequence[Tensor]) -> str:
     for name, part in module.named_modules():
         settings = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN) or is_dataclass(value)}
         digest.update(f"{name} {sorted(settings.items())}".encode())
+    digest.update(repr(sorted(facts.items())).encode())
     for file in CODE:
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int], path: Path) -> None:
+def _export(
+    module: nn.Module,
+    example: Sequence[Tensor],
+    dynamic: Mapping[int, int],
+    path: Path,
+    facts: Mapping[str, str] = NO_FACTS,
+) -> None:
     """Write the graph whole or not at all, whoever else writes it. CheckpointError where the exporter is missing."""
     log.info("exporting %s to ONNX, once", path.stem)
     length = torch.export.Dim("length", min=2)
@@ -165,6 +174,8 @@ def _export(module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, 
             f"exporting to ONNX needs onnx and onnxscript ({error}); install the cpu extra"
         ) from error
     assert program is not None
+    if facts:
+        program.model.metadata_props.update(facts)
     with TemporaryDirectory(prefix=f"{path.stem}.", dir=path.parent) as folder:
         partial = Path(folder, path.name)
         program.save(str(partial), external_data=False)

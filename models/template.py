@@ -16,10 +16,10 @@ from jaxtyping import Bool, Float32, Int, Int32
 from scipy.sparse import csr_matrix, diags
 
 from models.atlas import Anchors, Atlas, Raster
-from models.checkpoint import read_header, read_tensors
 from models.core import Mesh
 from models.errors import CheckpointError
 from models.lips import LipSeal
+from models.puppet import Puppet
 from models.surface import vertex_neighbours
 
 REGIONS = ("lips", "eyes", "upper_face")
@@ -66,18 +66,11 @@ class Head:
 
 
 @dataclass(frozen=True, eq=False)
-class Template:
-    """A head to animate.
-
-    anchors place each of the mesh's V vertices on the atlas; maps (V, 3, 3) take canonical offsets to this head's; seal
-    closes its lips; regions are indices of its vertices.
-    """
+class Template(Puppet):
+    """A head to animate. anchors place each of the mesh's V vertices on the atlas; regions are indices of them."""
 
     id: str
-    mesh: Mesh
     anchors: Anchors
-    maps: Float32[np.ndarray, "vertices 3 3"]
-    seal: LipSeal
     regions: Mapping[str, Int32[np.ndarray, " members"]]
     licence: str
 
@@ -85,12 +78,6 @@ class Template:
     def region_sizes(self) -> Mapping[str, int]:
         """Vertices of each region."""
         return {name: len(members) for name, members in self.regions.items()}
-
-    def place(
-        self, offsets: Float32[np.ndarray, "frames vertices 3"], intensity: float = 1.0
-    ) -> Float32[np.ndarray, "frames vertices 3"]:
-        """Vertices from canonical offsets: turned, scaled, and added to the head at rest. Zero offsets are the head."""
-        return np.asarray(self.mesh.vertices + np.float32(intensity) * np.einsum("vij,tvj->tvi", self.maps, offsets))
 
     def canonical(self, moved: Float32[np.ndarray, "frames vertices 3"]) -> Float32[np.ndarray, "frames vertices 3"]:
         """`place` undone: this head's offsets from rest → canonical ones."""
@@ -103,6 +90,8 @@ class Template:
 
 def load_head(path: Path) -> Head:
     """Read the canonical head that `python -m training head` wrote. CheckpointError if the file is not one."""
+    from models.checkpoint import read_header, read_tensors
+
     header = read_header(path)
     if header.kind != "head" or "charts" not in header.config:
         raise CheckpointError(f"{path} holds a {header.kind}; wanted a head: python -m training head writes one")
@@ -131,7 +120,7 @@ def default_template(head: Head) -> Template:
     atlas = head.atlas
     mesh = Mesh(atlas.vertices, atlas.faces, atlas.uvs, atlas.uv_faces, head.base_color_png)
     maps = np.tile(np.eye(3, dtype=np.float32), (len(atlas.vertices), 1, 1))
-    return Template("default", mesh, atlas.vertex_anchors, maps, head.seal, head.regions, head.licence)
+    return Template(mesh, maps, head.seal, "default", atlas.vertex_anchors, head.regions, head.licence)
 
 
 def template_of_identity(head: Head, vertices: Float32[np.ndarray, "vertices 3"], name: str) -> Template:

@@ -21,8 +21,9 @@ from models.core import StylePivot, Waveform, frame_count
 from models.engine import ENGINES, Sampling, autoencoders_id
 from models.errors import CheckpointError, UnknownName
 from models.mmtalker.network import MMTalker
-from models.mmtalker.streaming import MMTalkerMotion, MotionBatch
+from models.mmtalker.streaming import MMTalkerMotion
 from models.pivots import save_styles
+from models.puppet import MotionBatch
 from models.textalker.decoding import Pivots
 from models.textalker.streaming import TexTalkerMotion
 from training import evaluate

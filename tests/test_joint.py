@@ -15,7 +15,7 @@ from tiny_textalker import DENOISER, JOINT, PlainField, face, tiny_autoencoder, 
 from models.checkpoint import Header, save_checkpoint
 from models.errors import CheckpointError
 from models.mmtalker.blinks import BlinkTrack
-from models.textalker.decoding import Pivots
+from models.textalker.decoding import Pivots, decode
 from models.textalker.streaming import TexTalkerMotion
 from training.autoencoder import MOTION_SHARE, MapMaker, Trainee
 from training.corpus.wrinkles import WrinkleStyle
@@ -46,12 +46,12 @@ def test_one_latent_gives_both_maps():
     decoders = JointDecoders(face(), tiny_autoencoder(JOINT), TORCH)
     random = np.random.default_rng(0)
     offsets, pivot = (random.standard_normal((n, JOINT.latents)).astype(np.float32) for n in (11, 1))
-    maps, ratios = decoders.decode(offsets, Pivots(pivot[0], None))
+    maps, ratios = decode(decoders, offsets, Pivots(pivot[0], None))
     assert decoders.latents == (JOINT.latents, 0)
     assert maps.shape == (11, 3, JOINT.size // MOTION_SHARE, JOINT.size // MOTION_SHARE)
     assert ratios is not None
     assert ratios.shape == (11, JOINT.size, JOINT.size, 3)
-    moved, other = decoders.decode(offsets, Pivots(np.zeros_like(pivot[0]), None))
+    moved, other = decode(decoders, offsets, Pivots(np.zeros_like(pivot[0]), None))
     assert np.abs(maps - moved).max() > 1e-4
     assert other is not None
     assert np.abs(ratios - other).max() > 1e-6

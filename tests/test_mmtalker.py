@@ -43,7 +43,8 @@ from models.mmtalker.network import (
     load_mmtalker,
 )
 from models.mmtalker.sampling import initial_log_density
-from models.mmtalker.streaming import MMTalkerMotion, MotionBatch
+from models.mmtalker.streaming import MMTalkerMotion
+from models.puppet import MotionBatch
 
 FAN = np.array([[0, 1, 2], [0, 2, 3]])
 """A square of two triangles: vertices 0 and 2 have three neighbours, 1 and 3 two."""

@@ -54,7 +54,7 @@ def exports(exported: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A runtime whose exports, counted in its cache, are all copies of Scale's."""
     (graph,) = (exported.cache / "onnx").iterdir()
 
-    def export(module: nn.Module, example: Sequence[Tensor], dynamic: object, path: Path) -> None:
+    def export(module: nn.Module, example: Sequence[Tensor], dynamic: object, path: Path, facts: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(graph, path)
 

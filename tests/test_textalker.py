@@ -27,9 +27,10 @@ from models.core import Waveform, frame_count
 from models.errors import CheckpointError
 from models.features import FEATURE_RATE_HZ
 from models.mmtalker.blinks import BlinkTrack
-from models.mmtalker.streaming import MotionBatch
+from models.puppet import MotionBatch
+from models.textalker.codes import RATE_HZ
 from models.textalker.decoding import GUTTER, Pivots
-from models.textalker.denoiser import RATE_HZ, REACH
+from models.textalker.denoiser import REACH
 from models.textalker.maps import MOTION_UNIT_M, MotionMaps, from_network, log_ratio
 from models.textalker.streaming import TexTalkerMotion
 from models.textalker.windows import LatentMotion, stream_latents

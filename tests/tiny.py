@@ -17,7 +17,7 @@ from models.lips import LipSeal, column_gaps, seal_field
 from models.mmtalker.network import MMTalker, MMTalkerConfig
 from models.mmtalker.sampling import Sampling, initial_log_density, sample_surface
 from models.mmtalker.streaming import MMTalkerMotion
-from models.runtime import Runtime
+from models.runtime import NO_FACTS, Runtime
 from models.template import Head, load_head
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -29,7 +29,12 @@ class TorchRuntime(Runtime):
     """Torch on the CPU, without ONNX: quick to compile, and the reference for what is exported."""
 
     def compile(
-        self, name: str, module: nn.Module, example: Sequence[Tensor], dynamic: Mapping[int, int] | None = None
+        self,
+        name: str,
+        module: nn.Module,
+        example: Sequence[Tensor],
+        dynamic: Mapping[int, int] | None = None,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> Callable[..., tuple[Tensor, ...]]:
         module = module.eval()
 

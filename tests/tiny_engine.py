@@ -1,6 +1,5 @@
 """Both engines over the tiny networks, on the tiny head, in torch; and any networks as a folder of weights."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -9,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tiny import tiny_encoder, tiny_motion, tiny_network, tiny_speech
-from tiny_textalker import MOTION, WRINKLE, face, tiny_autoencoder, tiny_denoiser, tiny_encoders, tiny_textalker
+from tiny_textalker import MOTION, SHA256, WRINKLE, face, tiny_autoencoder, tiny_denoiser, tiny_encoders, tiny_textalker
 from torch import nn
 
 from models.checkpoint import Header, file_sha256, pin, save_checkpoint
@@ -19,7 +18,6 @@ from models.mmtalker.streaming import MMTalkerMotion
 from models.pivots import StyleBook, save_styles
 from models.template import Head, head_tensors
 
-SHA256 = {name: hashlib.sha256(name.encode()).hexdigest() for name in CHECKPOINTS}
 AUTOENCODERS = ("textalker-motion", "textalker-wrinkle")
 
 

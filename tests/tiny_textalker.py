@@ -1,5 +1,6 @@
 """A TexTalker to test with: seeded, untrained, on the tiny head, and wrinkles that need no geometry of a face."""
 
+import hashlib
 from dataclasses import replace
 from functools import cache
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from tiny import COLUMNS, SPEECH, TORCH, tiny_head, tiny_moving
 
+from models.engine import CHECKPOINTS
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder, AutoencoderConfig
 from models.textalker.decoding import PairDecoders
@@ -15,6 +17,8 @@ from models.textalker.encoding import MapEncoders
 from models.textalker.streaming import TexTalkerMotion
 from training.corpus.wrinkles import WrinkleStyle
 
+SHA256 = {name: hashlib.sha256(name.encode()).hexdigest() for name in CHECKPOINTS}
+"""What stands for the sums of files that there are not."""
 EYES = 9
 """Row of the tiny head's eyes: there are brows above them."""
 MOTION = AutoencoderConfig("motion", size=16, patch=4, widths=(8, 8), blocks=1, codes=64, moving=len(tiny_moving()))
@@ -65,7 +69,7 @@ def tiny_textalker() -> TexTalkerMotion:
 @cache
 def tiny_decoders() -> PairDecoders:
     """Both tiny decoders, in torch."""
-    return PairDecoders(face(), tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE), TORCH)
+    return PairDecoders(face(), tiny_autoencoder(MOTION), tiny_autoencoder(WRINKLE), TORCH, SHA256)
 
 
 class PlainField:

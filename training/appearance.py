@@ -26,7 +26,7 @@ from tqdm import tqdm
 from models.core import SAMPLE_RATE_HZ, Waveform
 from models.engine import Networks
 from models.template import Head, template_of_identity
-from models.textalker.decoding import Pivots
+from models.textalker.decoding import Pivots, decode
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio
 from training.autoencoder import MapMaker
@@ -220,7 +220,7 @@ class Judge:
             own = slice(start, start + BATCH)
             latents = self.encoders.encode_maps(maps[own], images[own])
             nothing = as_pivots([np.zeros_like(part[0]) for part in latents])
-            batches.append(talker.decoders.decode(np.concatenate(latents, 1), nothing))
+            batches.append(decode(talker.decoders, np.concatenate(latents, 1), nothing))
         decoded, ratios = (np.concatenate(column) for column in zip(*batches, strict=True))
         moved, rim = talker.query(self.head.atlas.vertex_anchors, self.head.rim_anchors).read(decoded)
         return self.head.seal.close(moved, rim, np.zeros(len(moved), np.float32)), ratios

@@ -19,7 +19,8 @@ from torch.nn import functional
 from models.checkpoint import Header
 from models.errors import MalformedInput
 from models.features import FEATURE_RATE_HZ
-from models.textalker.denoiser import GRID, RATE_HZ, Denoiser, DenoiserConfig
+from models.textalker.codes import RATE_HZ
+from models.textalker.denoiser import GRID, Denoiser, DenoiserConfig
 from models.textalker.diffusion import Schedule
 from models.textalker.windows import rows_between
 from training.loop import LoopConfig, fit

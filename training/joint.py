@@ -17,15 +17,17 @@ from jaxtyping import Float32, Int64
 from torch.nn import functional
 
 from models.checkpoint import config_from, load_into, read_header, read_tensors
+from models.core import Codes
 from models.engine import Sampling
 from models.errors import CheckpointError
 from models.runtime import Runtime, open_runtime
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder, AutoencoderConfig
-from models.textalker.decoding import LogRatios, Maps, Pivots, compile_decoder, skin_texels
+from models.textalker.decoding import Coder, Pivots, skin_texels
 from models.textalker.denoiser import load_denoiser
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio
+from models.textalker.playback import LogRatios, Maps
 from models.textalker.streaming import TexTalkerMotion
 from training.autoencoder import MOTION_SHARE, join_maps
 from training.evaluate import Talker
@@ -39,14 +41,19 @@ class JointDecoders:
         self.latents = config.latents, 0
         self.motion_size: int = config.size // MOTION_SHARE
         self.moving: Int64[np.ndarray, " moving"] = network.moving.cpu().numpy()
-        self._decode = compile_decoder("textalker-joint", network, runtime)
-        self._skin = skin_texels(head, config.size)[..., None].astype(np.float32)
+        self.coders = {"motion": Coder(network, runtime, "textalker-joint")}
+        self.skin = skin_texels(head, config.size)
 
-    def decode(self, offsets: Float32[np.ndarray, "frames latents"], pivots: Pivots) -> tuple[Maps, LogRatios | None]:
-        """See `MapDecoders.decode`. `pivots.motion` is the pivot of both."""
-        images = self._decode(offsets + pivots.motion)
+    def quantise(self, offsets: Float32[np.ndarray, "frames latents"], pivots: Pivots) -> Codes:
+        """See `MapDecoders.quantise`. `pivots.motion` is the pivot of both, and the codes count as the motion's."""
+        return Codes(self.coders["motion"].quantise(offsets + pivots.motion), None)
+
+    def maps(self, codes: Codes) -> tuple[Maps, LogRatios | None]:
+        """See `MapDecoders.maps`."""
+        images = self.coders["motion"].generate(codes.motion)
         motion = functional.avg_pool2d(torch.from_numpy(images[:, :3]), MOTION_SHARE).numpy()
-        return motion, np.asarray(log_ratio(from_network(images[:, 3:].transpose(0, 2, 3, 1))) * self._skin)
+        ratios = log_ratio(from_network(images[:, 3:].transpose(0, 2, 3, 1)))
+        return motion, np.asarray(ratios * self.skin[..., None].astype(np.float32))
 
 
 class JointEncoder:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from models.core import SAMPLE_RATE_HZ, frame_count
 from models.errors import MalformedInput
-from models.textalker.denoiser import RATE_HZ
+from models.textalker.codes import RATE_HZ
 from models.textalker.encoding import BATCH
 from training.autoencoder import MapMaker
 from training.corpus.face import FaceRig

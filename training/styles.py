@@ -20,7 +20,7 @@ from tqdm import tqdm
 from models.checkpoint import pin
 from models.core import StylePivot, Waveform
 from models.pivots import save_styles
-from models.textalker.denoiser import RATE_HZ
+from models.textalker.codes import RATE_HZ
 from models.textalker.encoding import BATCH, MapEncoders, MotionTally, WrinkleTally
 from models.textalker.maps import from_network, log_ratio
 from training.autoencoder import MapMaker

@@ -277,7 +277,7 @@ def sample_template(template: Template, head: Head, sampling: Sampling) -> Templ
     mesh = Mesh(vertices, faces, uvs, faces, template.mesh.base_color_png)
     maps = (at @ template.maps.reshape(-1, 9)).reshape(-1, 3, 3).astype(np.float32)
     regions = {name: _members(at, members) for name, members in template.regions.items()}
-    return Template(template.id, mesh, sampling.anchors, maps, template.seal.at(at), regions, template.licence)
+    return Template(mesh, maps, template.seal.at(at), template.id, sampling.anchors, regions, template.licence)
 
 
 def _members(at: csr_matrix, members: Int[np.ndarray, " members"]) -> Int32[np.ndarray, " members"]:

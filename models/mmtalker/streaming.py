@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32
+from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from models.atlas import Anchors, Atlas
@@ -27,6 +27,7 @@ from models.mmtalker.network import (
     MMTalker,
     active_points,
 )
+from models.puppet import MotionBatch
 from models.runtime import Runtime
 
 BLOCK = 50
@@ -46,19 +47,6 @@ class MotionState(NamedTuple):
     heard: AudioFeatures
     first: int
     frame: int
-
-
-class MotionBatch(NamedTuple):
-    """Consecutive frames from number `first` on: times, and displacements of points and of the lips' rim in metres;
-    contact 0..1; log-ratios on the atlas, of an engine that makes wrinkles and was asked for them.
-    """
-
-    first: int
-    time_s: Float32[np.ndarray, " frames"]
-    offsets: Float32[np.ndarray, "frames points 3"]
-    rim_offsets: Float32[np.ndarray, "frames rim 3"]
-    contact: Float32[np.ndarray, " frames"]
-    wrinkles: Float16[np.ndarray, "frames size size 3"] | None = None
 
 
 def interpolate(values: Float[Tensor, "features ..."], position: Float[Tensor, "..."]) -> Tensor:

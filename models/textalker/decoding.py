@@ -1,27 +1,33 @@
-"""From latents and pivots to maps: f = G_f(Q_f(p_f + Δz_f)) and W = G_w(Q_w(p_w + Δz_w)) (TexTalker 4.4, Eq. 5)."""
+"""From latents and pivots to maps: f = G_f(Q_f(p_f + Δz_f)) and W = G_w(Q_w(p_w + Δz_w)) (TexTalker 4.4, Eq. 5).
 
-from collections.abc import Callable
+Q and G are apart: between them lie the codes, which `codes` carries to clients.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt16
 from scipy.ndimage import binary_dilation
 from torch import Tensor, nn
 
-from models.runtime import Runtime, in_batches
+from models.core import Codes, CodeSpace
+from models.graphs import in_batches
+from models.runtime import Runtime, on_arrays
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder
-from models.textalker.maps import from_network, log_ratio
+from models.textalker.playback import BATCH, Generators, LogRatios, Maps, generate, generator_facts
 
-BATCH = 8
-"""Maps that are decoded at a time."""
+PARTS, PAIR = ("motion", "wrinkle"), ("textalker-motion", "textalker-wrinkle")
+"""What maps are of, and the checkpoints of their auto-encoders."""
 GUTTER = 2
 """Texels around the skin that keep their wrinkles, so that filtering finds no edge."""
 
-Maps = Float32[np.ndarray, "frames channels size size"]
-LogRatios = Float32[np.ndarray, "frames size size 3"]
+Offsets = Float32[np.ndarray, "frames latents"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,44 +56,90 @@ class MapDecoders(Protocol):
         """The vertices that motion moves at all."""
         ...
 
-    def decode(self, offsets: Float32[np.ndarray, "frames latents"], pivots: Pivots) -> tuple[Maps, LogRatios | None]:
-        """Motion maps as networks see them and, with a wrinkle pivot, log-ratios, zero off the skin."""
+    @property
+    def coders(self) -> Mapping[str, "Coder"]:
+        """Whose codes there are, by part."""
+        ...
+
+    @property
+    def skin(self) -> Bool[np.ndarray, "size size"]:
+        """Texels that may wrinkle."""
+        ...
+
+    def quantise(self, offsets: Offsets, pivots: Pivots) -> Codes:
+        """Q: codes of latents, of wrinkles too where there is a pivot of them."""
+        ...
+
+    def maps(self, codes: Codes) -> tuple[Maps, LogRatios | None]:
+        """G: motion maps as networks see them, and log-ratios, zero off the skin, of codes that have wrinkles."""
         ...
 
 
-class PairDecoders:
-    """Two auto-encoders, one for motion and one for wrinkles, so that neither style reaches the other's codes."""
+def decode(decoders: MapDecoders, offsets: Offsets, pivots: Pivots) -> tuple[Maps, LogRatios | None]:
+    """G(Q(·)): maps of latents."""
+    return decoders.maps(decoders.quantise(offsets, pivots))
 
-    def __init__(self, head: Head, motion: Autoencoder, wrinkle: Autoencoder, runtime: Runtime) -> None:
+
+class PairDecoders:
+    """Two auto-encoders, one for motion and one for wrinkles, so that neither style reaches the other's codes.
+
+    `checkpoints` has their sha256.
+    """
+
+    def __init__(
+        self, head: Head, motion: Autoencoder, wrinkle: Autoencoder, runtime: Runtime, checkpoints: Mapping[str, str]
+    ) -> None:
         self.latents = motion.config.latents, wrinkle.config.latents
         self.motion_size, self.moving = motion.config.size, motion.moving.cpu().numpy()
-        self._motion = compile_decoder("textalker-motion", motion, runtime)
-        self._wrinkle = compile_decoder("textalker-wrinkle", wrinkle, runtime)
-        self._skin = skin_texels(head, wrinkle.config.size)[..., None].astype(np.float32)
+        self.coders = {
+            part: Coder(network, runtime, name, checkpoints[name])
+            for part, name, network in zip(PARTS, PAIR, (motion, wrinkle), strict=True)
+        }
+        self.skin = skin_texels(head, wrinkle.config.size)
+        self._generators = Generators(self.coders["motion"].generate, self.coders["wrinkle"].generate, self.skin)
 
-    def decode(self, offsets: Float32[np.ndarray, "frames latents"], pivots: Pivots) -> tuple[Maps, LogRatios | None]:
-        """See `MapDecoders.decode`."""
-        split = self.latents[0]
-        maps = self.motion(offsets[:, :split] + pivots.motion)
-        return maps, None if pivots.wrinkle is None else self.wrinkles(offsets[:, split:] + pivots.wrinkle)
+    def quantise(self, offsets: Offsets, pivots: Pivots) -> Codes:
+        """See `MapDecoders.quantise`."""
+        split, wrinkle = self.latents[0], None
+        motion = self.coders["motion"].quantise(offsets[:, :split] + pivots.motion)
+        if pivots.wrinkle is not None:
+            wrinkle = self.coders["wrinkle"].quantise(offsets[:, split:] + pivots.wrinkle)
+        return Codes(motion, wrinkle)
 
-    def motion(self, latents: Float32[np.ndarray, "frames motion"]) -> Maps:
-        """G_f(Q_f(z)): motion maps as networks see them."""
-        return self._motion(latents)
-
-    def wrinkles(self, latents: Float32[np.ndarray, "frames wrinkle"]) -> LogRatios:
-        """G_w(Q_w(z)) as log-ratios, zero off the skin."""
-        return np.asarray(log_ratio(from_network(self._wrinkle(latents).transpose(0, 2, 3, 1))) * self._skin)
+    def maps(self, codes: Codes) -> tuple[Maps, LogRatios | None]:
+        """See `MapDecoders.maps`."""
+        return self._generators.maps(codes)
 
 
-def compile_decoder(
-    name: str, network: Autoencoder, runtime: Runtime
-) -> Callable[[Float32[np.ndarray, "frames latents"]], Maps]:
-    """G(Q(·)) of an auto-encoder, as a function from latents to maps, BATCH at a time."""
-    grid = network.config.latent, network.config.grid, network.config.grid
-    run = runtime.compile(name, _Decoder(network), (torch.zeros(BATCH, *grid),))
+class Coder:
+    """Q and G of an auto-encoder, compiled, BATCH maps at a time.
 
-    return lambda latents: in_batches(run, latents.reshape(-1, *grid), BATCH)
+    G is what clients decode with, too: its graph says of which checkpoint it is, by name and sha256.
+    """
+
+    def __init__(self, network: Autoencoder, runtime: Runtime, checkpoint: str, sha256: str = "") -> None:
+        config = network.config
+        self.space = CodeSpace(checkpoint, config.codes, config.grid)
+        self._latent = config.latent, config.grid, config.grid
+        quantise = runtime.compile(f"{checkpoint}-codes", _Quantiser(network), (torch.zeros(BATCH, *self._latent),))
+        indices = torch.zeros(BATCH, config.grid, config.grid, dtype=torch.int64)
+        generator, facts = _Generator(network), generator_facts(self.space, sha256)
+        self._quantise = on_arrays(quantise)
+        self._generate = on_arrays(runtime.compile(checkpoint, generator, (indices,), facts=facts))
+        self._export = partial(runtime.export, checkpoint, generator, (indices,), facts=facts)
+
+    def quantise(self, latents: Offsets) -> UInt16[np.ndarray, "frames rows columns"]:
+        """Numbers of the nearest entries."""
+        return in_batches(self._quantise, latents.reshape(-1, *self._latent), BATCH).astype(np.uint16)
+
+    def generate(self, codes: UInt16[np.ndarray, "frames rows columns"]) -> Maps:
+        """Maps of codes."""
+        return generate(self._generate, codes)
+
+    @cached_property
+    def file(self) -> Path:
+        """G as an ONNX file: on the CPU the one that runs here."""
+        return self._export()
 
 
 def skin_texels(head: Head, size: int) -> Bool[np.ndarray, "size size"]:
@@ -97,10 +149,19 @@ def skin_texels(head: Head, size: int) -> Bool[np.ndarray, "size size"]:
     return np.asarray(binary_dilation(skin, iterations=GUTTER) & (skin | ~raster.covered))
 
 
-class _Decoder(nn.Module):
+class _Quantiser(nn.Module):
+    def __init__(self, network: Autoencoder) -> None:
+        super().__init__()
+        self.codebook = network.codebook
+
+    def forward(self, latent: Tensor) -> Tensor:
+        return self.codebook(latent).codes
+
+
+class _Generator(nn.Module):
     def __init__(self, network: Autoencoder) -> None:
         super().__init__()
         self.decoder, self.codebook = network.decoder, network.codebook
 
-    def forward(self, latent: Tensor) -> Tensor:
-        return self.decoder(self.codebook(latent).latent)
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.decoder(self.codebook.look_up(codes))

@@ -19,9 +19,8 @@ from torch.nn import functional
 from models.checkpoint import config_from, load_into, read_header, read_tensors
 from models.errors import CheckpointError
 from models.features import FEATURE_RATE_HZ
+from models.textalker.codes import RATE_HZ
 
-RATE_HZ = 30
-"""Frames a second."""
 GRID = 3
 """Every third frame lies on a feature: windows begin at multiples of it."""
 REACH = 2

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Float32
 
 from models.core import StylePivot
-from models.runtime import Runtime, in_batches
+from models.graphs import in_batches
+from models.runtime import Runtime, on_arrays
 from models.template import Head, Template
 from models.textalker.autoencoder import Autoencoder
 from models.textalker.maps import MotionMaps, to_network, wrinkle_map
@@ -30,10 +31,12 @@ class MapEncoders:
         self.head, self.wrinkle_size = head, wrinkle.config.size
         self.maps = MotionMaps(head, motion.config.size)
         self._run = {
-            part: runtime.compile(
-                f"textalker-{part}-encoder",
-                network.encoder,
-                (torch.zeros(BATCH, 3, network.config.size, network.config.size),),
+            part: on_arrays(
+                runtime.compile(
+                    f"textalker-{part}-encoder",
+                    network.encoder,
+                    (torch.zeros(BATCH, 3, network.config.size, network.config.size),),
+                )
             )
             for part, network in (("motion", motion), ("wrinkle", wrinkle))
         }

@@ -18,7 +18,8 @@ from models.features import SpeechEncoder
 from models.lips import contact_amount
 from models.mmtalker.streaming import Lids
 from models.runtime import Runtime
-from models.textalker.denoiser import RATE_HZ, Denoiser
+from models.textalker.codes import RATE_HZ
+from models.textalker.denoiser import Denoiser
 from models.textalker.diffusion import SAMPLERS, Schedule
 
 NOISE_STREAM = 0x7E2
