@@ -90,6 +90,10 @@ def check_combination(form: AnimateForm) -> None:
                 raise _impossible(
                     f"{field} = {asked} with engine = mmtalker, which makes no wrinkles; leave {field} out", field
                 )
+    if form.format == "codes" and form.engine != "textalker":
+        raise _impossible(
+            f"format = codes with engine = {form.engine}, which has none; wanted engine = textalker: set it", "format"
+        )
     if form.format == "bundle" and form.texture is None:
         raise _impossible(
             "format = bundle without textures; wanted some: set texture, with engine = textalker", "texture"

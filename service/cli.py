@@ -1,4 +1,5 @@
-"""`talker`: serve, or animate one file without a server, or list the styles, or paint the default head's skin.
+"""`talker`: serve, animate one file without a server, decode what a server sent as codes, list the styles, or paint the
+default head's skin.
 
 `talker animate` goes the way of `POST /animate`: the same form, the same checks and limits, the same bytes. Nothing
 heavy is imported before a command runs.
@@ -48,6 +49,7 @@ formats, and the suffix that chooses each:
   glb-sequence  .zip      one static GLB a frame
   obj           .zip      one OBJ a frame
   bundle        .zip      one GLB, a basis of its wrinkles as images, and a receipt; needs --texture
+  codes         .codes    what textalker's decoders make frames of, 19 kB a second; `talker decode` does
 Three formats write a .zip: say which with --format. An output that exists is replaced, once the new one is whole.
 """
 
@@ -93,11 +95,23 @@ def animate(options: argparse.Namespace) -> None:
         clip = start_clip(engine, form, settings)
         with _whole_file(output) as file, closing(encode(_shown(clip), ENCODERS[form.format]())) as chunks:
             file.writelines(chunks)
-    elapsed_s, clip_s = perf_counter() - started, clip.frame_count / clip.fps
-    print(
-        f"wrote {options.output}: {clip.frame_count} frames at {clip.fps:g} fps, {clip_s:.2f} s in {elapsed_s:.2f} s, "
-        f"{clip_s / elapsed_s:.2f} times real time"
-    )
+    _tell(options.output, clip, perf_counter() - started)
+
+
+def decode(options: argparse.Namespace) -> None:
+    """Decode a file of codes into any other format, then say what was written and how fast."""
+    from service.encoders import ENCODERS, encode
+    from service.formats import format_named
+    from talker_client.codec import decode
+
+    output, name = _checked_output(options.output), format_named(options.format or _format_of(options.output))
+    started = perf_counter()
+    with _opened(options.codes, "codes") as file:
+        assert file is not None
+        clip = decode(file, options.codec, _settings().threads)
+        with _whole_file(output) as out, closing(encode(_shown(clip), ENCODERS[name]())) as chunks:
+            out.writelines(chunks)
+    _tell(options.output, clip, perf_counter() - started)
 
 
 def styles(options: argparse.Namespace) -> None:
@@ -133,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="command")
     _add_serve(commands)
     _add_animate(commands)
+    _add_decode(commands)
     _add_styles(commands)
     _add_skin(commands)
     return parser
@@ -170,6 +185,27 @@ def _add_animate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--style-file", type=Path, metavar="FILE", help="a stored pivot or an example sequence, instead of --style"
     )
     parser.set_defaults(run=animate)
+
+
+def _add_decode(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "decode",
+        help="turn a file of codes into any other format",
+        description="Decode a file of codes, without weights or torch: what comes out is what the service would have "
+        "written in that format.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("codes", type=Path, metavar="CODES", help="what `codes` wrote")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write it")
+    parser.add_argument("--format", metavar="NAME", help="as of `talker animate`; by default what the suffix says")
+    parser.add_argument(
+        "--codec",
+        type=Path,
+        metavar="FOLDER",
+        required=True,
+        help="the files of GET /codec/…, by their paths: textalker-motion.onnx, default/native.npz and so on",
+    )
+    parser.set_defaults(run=decode)
 
 
 def _add_styles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -249,6 +285,14 @@ def _engine(settings: "Settings") -> "Engine":
     logging.basicConfig(format="talker: %(message)s")
     logging.getLogger("models").setLevel(settings.log_level.upper())  # the first start takes seconds, and says why
     return open_engine(settings)
+
+
+def _tell(output: Path, clip: "Clip", elapsed_s: float) -> None:
+    clip_s = clip.frame_count / clip.fps
+    print(
+        f"wrote {output}: {clip.frame_count} frames at {clip.fps:g} fps, {clip_s:.2f} s in {elapsed_s:.2f} s, "
+        f"{clip_s / elapsed_s:.2f} times real time"
+    )
 
 
 def _shown(clip: "Clip") -> "Clip":

@@ -42,6 +42,8 @@ HEADERS = {
     "X-Talker-Frames": {"description": "Frames in all.", "schema": {"type": "integer"}},
     "X-Talker-Fps": {"description": "Frames per second.", "schema": {"type": "number"}},
     "X-Accel-Buffering": {"description": "`no`: a proxy must not hold frames back.", "schema": {"type": "string"}},
+    "ETag": {"description": "The file's sha256, for `If-None-Match`.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "`no-cache`: keep it, and ask whether it changed.", "schema": {"type": "string"}},
     "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
     "Content-Disposition": {"description": "A file name, made from the upload's.", "schema": {"type": "string"}},
 }
@@ -68,6 +70,7 @@ EXAMPLE_BODY = _body(ExampleForm, form.MEDIA_TYPE)
 MIX_BODY = _body(StyleMix, "application/json")
 
 STYLE_CREATED = {"description": "The new style.", "headers": headers("Location")}
+NOT_MODIFIED = {"description": "`If-None-Match` names what there is.", "headers": headers("ETag", "Cache-Control")}
 STYLE_REMOVED = {"description": "It is gone.", "headers": headers()}
 
 ANIMATION = {

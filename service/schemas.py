@@ -81,7 +81,7 @@ class AnimateForm(BaseModel):
     format: str = Field(
         default="glb",
         description="What the animation is written as. Without it `Accept` chooses, and `*/*` is `glb`. `bundle` needs "
-        "a `texture`.",
+        "a `texture`, `codes` the engine textalker.",
         json_schema_extra={"enum": list(ENCODERS)},
     )
 

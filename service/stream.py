@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from models.core import Clip
-from service.encoders import FrameEncoder, encode
+from service.encoders import Encoder, encode
 from service.slots import disconnect
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ClipStream(StreamingResponse):
     file. When the client leaves, engine and encoder stop at the next chunk.
     """
 
-    def __init__(self, clip: Clip, encoder: FrameEncoder, *, upload_name: str, stall_s: float) -> None:
+    def __init__(self, clip: Clip, encoder: Encoder, *, upload_name: str, stall_s: float) -> None:
         super().__init__(
             (),
             media_type=encoder.media_type,

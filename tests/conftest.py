@@ -7,15 +7,33 @@ import time
 import wave
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
-from models.core import AnimateOptions, Clip, Frame, Mesh, StylePivot, Waveform, frame_count
+from models.core import (
+    AnimateOptions,
+    Clip,
+    CodeBatch,
+    Codes,
+    CodeSpace,
+    CodeStream,
+    Frame,
+    Mesh,
+    StylePivot,
+    Waveform,
+    frame_count,
+)
 from models.engine import ENGINES
 from models.errors import Conflict, MalformedInput, Protected, UnknownName, UnsupportedMedia
+from models.lips import LipSeal
+from models.puppet import Puppet
 from models.styles import parse_style
+from models.textalker.codec import CodecHead
+from models.textalker.playback import MapQuery
 
 if TYPE_CHECKING:  # tests of models and training do without the service
     from fastapi import FastAPI
@@ -110,7 +128,34 @@ class FakeEngine:
             frames=self._frames(count, options),
             texture=options.texture,
             styles={"motion": options.motion_style, "wrinkle": options.wrinkle_style},
+            codes=self._codes(waveform, options, template) if options.engine == "textalker" else None,
         )
+
+    def _codes(self, waveform: Waveform, options: AnimateOptions, template: str) -> CodeStream:
+        """Codes by seed, of maps of 2 × 2 of 8 entries."""
+        moments, parts = frame_count(waveform.duration_s, 30), ("motion", "wrinkle")[: 2 if options.texture else 1]
+        random = np.random.default_rng(options.seed)
+        codes = [random.integers(0, 8, (moments, 2, 2)).astype(np.uint16) for _ in parts]
+        contact = random.random(moments, np.float32)
+        batches = (
+            CodeBatch(k, contact[k : k + 1], Codes(*(part[k : k + 1] for part in codes), *[None] * (2 - len(codes))))
+            for k in range(moments)
+        )
+        spaces = {part: CodeSpace(f"textalker-{part}", 8, 2) for part in parts}
+        return CodeStream(moments, spaces, template, options.resolution, options.intensity, batches)
+
+    def generator(self, checkpoint: str) -> Path:
+        if checkpoint != "textalker-motion":
+            raise UnknownName("checkpoint", checkpoint, ["textalker-motion"])
+        return Path(__file__)
+
+    def codec_head(self, template: str, resolution: int | None) -> CodecHead:
+        self.check(AnimateOptions(resolution=resolution), template=template)
+        vertices = len(self.mesh.vertices)
+        seal = LipSeal(np.zeros((1, 2), np.float32), csr_matrix((vertices, 1), dtype=np.float32))
+        puppet = Puppet(self.mesh, np.tile(np.eye(3, dtype=np.float32), (vertices, 1, 1)), seal)
+        query = MapQuery(csr_matrix((vertices + 2, 16), dtype=np.float32), vertices)
+        return CodecHead(template, resolution, {"head": "0" * 64}, puppet, query, np.ones((4, 4), bool))
 
     def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
         kind, _, value = file.read().decode().partition(" ")

@@ -17,7 +17,9 @@ from service.encoders import ENCODERS, encode, whole_clip, wrinkle_basis
 from service.frames_reader import FramesError, read_frames
 
 FPS = 30.0
-CASES = [(name, size) for name in sorted(ENCODERS) for size in (None, 64) if size or name != "bundle"]
+OF_FRAMES = sorted(set(ENCODERS) - {"codes"})
+"""Codes are another performance of the clip: tests/test_codes.py."""
+CASES = [(name, size) for name in OF_FRAMES for size in (None, 64) if size or name != "bundle"]
 """Every format without textures and with some; a bundle is nothing without."""
 every_case = pytest.mark.parametrize(("name", "texture"), CASES)
 
@@ -113,6 +115,7 @@ def test_the_formats_are_those_of_the_contract_and_glb_comes_first() -> None:
         "obj": "application/zip",
         "npz-stream": "application/x-talker-frames",
         "bundle": "application/zip",
+        "codes": "application/x-talker-codes",
     }
     assert next(iter(ENCODERS)) == "glb"
 
@@ -202,7 +205,7 @@ def test_frames_that_were_not_announced_are_refused_and_the_stream_is_cut(
     assert_incomplete(name, chunks)
 
 
-@pytest.mark.parametrize("name", sorted(ENCODERS))
+@pytest.mark.parametrize("name", OF_FRAMES)
 @pytest.mark.parametrize(
     "fault",
     [lambda maps: None, lambda maps: np.full_like(maps, np.nan), lambda maps: np.zeros((8, 8, 3), np.float16)],

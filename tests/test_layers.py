@@ -11,15 +11,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("models", "service", "training")
+PACKAGES = ("models", "service", "talker_client", "training")
 FORBIDDEN = {
-    "models": {"service", "training"},
+    "models": {"service", "talker_client", "training"},
     "service": {"training", "torch", "torchaudio", "transformers"},
-    "training": {"service"},
+    "talker_client": {"service", "training", "torch", "torchaudio", "transformers"},
+    "training": {"service", "talker_client"},
 }
 EXTRAS = {
     "models": ("cpu", "encoders"),
     "service": (),
+    "talker_client": ("client",),
     "training": ("cpu", "train"),
     "benchmarks": ("cpu",),
     "tests": ("cpu", "train", "dev"),
@@ -32,7 +34,7 @@ UNLISTED = {"anny"}
 """Installed with --no-deps, as pyproject.toml says."""
 NOT_IMPORTED = {"fastapi-swagger", "libigl", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}
 """Files, commands, plug-ins, and what `pytest.importorskip` asks for."""
-IMPORTED_BY_OTHERS = {"httpx2", "onnx", "onnxscript", "roma"}
+IMPORTED_BY_OTHERS = {"httpx2", "onnxscript", "roma"}
 """By Starlette, torch, FastAPI and anny."""
 
 
@@ -68,7 +70,9 @@ def dependencies(*extras: str) -> set[str]:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_file_imports_against_the_arrows(package: str) -> None:
-    """models knows nobody; service and training know models, and not each other; service knows no torch."""
+    """models knows nobody; service and training know models, and not each other; the client knows models, and service
+    the client; neither knows torch.
+    """
     assert [(path.name, name) for path, name in imports(package) if name in FORBIDDEN[package]] == []
 
 

@@ -10,11 +10,11 @@ from models.core import Clip, Frame
 from models.errors import TalkerError
 
 
-class FrameEncoder(Protocol):
-    """One format. An instance encodes one clip: `begin`, `frame` for each frame in order, `end`, and always `close`.
+class Encoder(Protocol):
+    """One format. An instance encodes one clip: `begin`, `body`, `end`, and always `close`.
 
-    What the three yield, joined, is the file. Nothing that `begin` and `frame` yield makes a valid file without `end`.
-    Each frame yields a chunk, and long work one all the while, empty if need be: whoever reads may stop at any chunk.
+    What the three yield, joined, is the file. Nothing that `begin` and `body` yield makes a valid file without `end`.
+    Long work yields chunks all the while, empty if need be: whoever reads may stop at any chunk.
     """
 
     name: ClassVar[str]
@@ -27,11 +27,11 @@ class FrameEncoder(Protocol):
     """True when each frame's texture is written at its full size, false when a basis stands for all."""
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
-        """Yield what is known before the first frame. Leaves `clip.frames` alone."""
+        """Yield what is known before the first frame. Leaves the clip's generators alone."""
         ...
 
-    def frame(self, frame: Frame) -> Iterator[bytes]:
-        """Yield what one more frame adds."""
+    def body(self, clip: Clip) -> Iterator[bytes]:
+        """Yield what the performance adds."""
         ...
 
     def end(self) -> Iterator[bytes]:
@@ -43,37 +43,51 @@ class FrameEncoder(Protocol):
         return
 
 
-def encode(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
+class FrameEncoder(Encoder, Protocol):
+    """A format of frames: `frame` for each, in order, which yields a chunk."""
+
+    def frame(self, frame: Frame) -> Iterator[bytes]:
+        """Yield what one more frame adds."""
+        ...
+
+    def body(self, clip: Clip) -> Iterator[bytes]:
+        """Yield what the frames add. TalkerError when they are not the frames that the clip announced."""
+        count, map_shape = 0, None
+        for frame in clip.frames:
+            _check(frame, count, clip)
+            if clip.texture is not None:
+                map_shape = _check_wrinkles(frame, map_shape)
+            yield from self.frame(frame)
+            count += 1
+        if count != clip.frame_count:
+            raise TalkerError(
+                f"{count} frames came; wanted the {clip.frame_count} that were announced; the engine stopped early"
+            )
+
+
+def encode(clip: Clip, encoder: Encoder) -> Generator[bytes, None, None]:
     """Fold a clip into the bytes of one file.
 
     Some chunks are empty: they let whoever reads close the stream while nothing is ready.
 
-    Exhausting, closing or failing releases the encoder's temporary files and closes `clip.frames`; so does closing the
-    stream before its first byte was asked for. Raises what the frames raise, and TalkerError when they are not the
-    frames that the clip announced: the file is cut there, and never looks complete.
+    Exhausting, closing or failing releases the encoder's temporary files and closes the clip's generators; so does
+    closing the stream before its first byte was asked for. Raises what those raise, and TalkerError when they give not
+    what the clip announced: the file is cut there, and never looks complete.
     """
     stream = _fold(clip, encoder)
     next(stream)  # a generator that was never entered runs no clean-up when it is closed
     return stream
 
 
-def _fold(clip: Clip, encoder: FrameEncoder) -> Generator[bytes, None, None]:
+def _fold(clip: Clip, encoder: Encoder) -> Generator[bytes, None, None]:
     with ExitStack() as held:
         held.callback(clip.frames.close)
+        if clip.codes is not None:
+            held.callback(clip.codes.batches.close)
         held.callback(encoder.close)
         yield b""
         yield from encoder.begin(clip)
-        count, map_shape = 0, None
-        for frame in clip.frames:
-            _check(frame, count, clip)
-            if clip.texture is not None:
-                map_shape = _check_wrinkles(frame, map_shape)
-            yield from encoder.frame(frame)
-            count += 1
-        if count != clip.frame_count:
-            raise TalkerError(
-                f"{count} frames came; wanted the {clip.frame_count} that were announced; the engine stopped early"
-            )
+        yield from encoder.body(clip)
         yield from encoder.end()
 
 
