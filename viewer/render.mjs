@@ -10,20 +10,9 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
-import { chromium } from 'playwright-core';
+import { complaintsOf, launch } from './browser.mjs';
 
 const HERE = path.dirname(fileURLToPath(import.meta.url));
-const CHROMIUM = process.env.CHROMIUM ?? '/usr/bin/chromium';
-const FLAGS = [
-  '--headless=new',
-  '--no-sandbox',
-  '--use-angle=swiftshader',
-  '--enable-unsafe-swiftshader',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  '--no-first-run',
-];
 const ORIGIN = 'http://localhost'; // answered here, without a server
 const TYPES = { '.html': 'text/html', '.js': 'text/javascript', '.glb': 'model/gltf-binary', '.png': 'image/png' };
 const VIEWS = ['front', 'mouth', 'quarter', 'profile'];
@@ -59,17 +48,6 @@ async function answer(route, files) {
   if (origin !== ORIGIN) return route.abort();
   const body = files.get(pathname) ?? (await readFile(path.join(HERE, pathname)).catch(() => null));
   return body ? route.fulfill({ body, contentType: TYPES[path.extname(pathname)] }) : route.fulfill({ status: 404 });
-}
-
-/** Everything that the page complains of, as it comes. */
-function complaintsOf(page) {
-  const complaints = [];
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(`${message.type()}: ${message.text()}`);
-  });
-  page.on('pageerror', (error) => complaints.push(`error: ${error.message}`));
-  page.on('requestfailed', (request) => complaints.push(`error: ${request.url()} was not loaded`));
-  return complaints;
 }
 
 /** Draw every view at every time: [{file, view, time_s, influences_norm}]. Row by row as on the contact sheet. */
@@ -121,7 +99,7 @@ try {
   console.error(`${error.message}\n${USAGE}`);
   process.exit(2);
 }
-const browser = await chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+const browser = await launch();
 try {
   const page = await browser.newPage({ viewport: { width: wanted.size, height: wanted.size } });
   const report = await render(page, wanted);
