@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench browser-tools clean
+.PHONY: help serve test check bench page browser-tools clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -31,7 +31,10 @@ check: $(VENV)/dev.stamp ## lint, formatting, types
 bench: $(VENV)/serve.stamp ## measure speed and memory, see benchmarks/README.md
 	@$(BIN)/python benchmarks/pipeline.py
 
-browser-tools: viewer/node_modules/.package-lock.json ## what the tests in a browser need from npm
+page: browser-tools ## build the page at / anew, from service/studio/source
+	@node viewer/build.mjs
+
+browser-tools: viewer/node_modules/.package-lock.json ## what the page's build and the tests in a browser need from npm
 
 clean: ## remove what the other targets made; build/, where training writes, stays
 	rm -rf $(VENV) viewer/node_modules dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ from service.problems import install_problems
 from service.request_id import RequestId
 from service.runtime import Runtime, open_engine
 from service.settings import Settings
+from service.studio import install_studio
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     for module in (animate, codec, styles, templates, info, health):
         app.include_router(module.router)
     install_docs(app)
+    install_studio(app)
     install_contract(app)
     return app
 

@@ -32,14 +32,14 @@ Connect = Callable[[], socket.socket]
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[Connect]:
+def serving(app: FastAPI, warm_up_s: float = WAIT_S) -> Iterator[Connect]:
     """A real server for `app`, ready; yields what opens a connection to it."""
     server = Server(app)
     listener = socket.create_server(("127.0.0.1", 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:
-        wait_until(lambda: app.state.runtime.warm_engine is not None)
+        wait_until(lambda: app.state.runtime.warm_engine is not None, warm_up_s)
         yield lambda: socket.create_connection(listener.getsockname(), timeout=WAIT_S)
     finally:
         server.should_exit = True

@@ -1,0 +1,72 @@
+"""The page at `/`: posts a clip, and plays what comes back. Nothing on it is loaded from outside.
+
+`make page` builds `built/`, which is shipped, from `source/`, which is not.
+"""
+
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+
+BUILT = Path(__file__).parent / "built"
+PAGE = "index.html"
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' blob:",
+        "connect-src 'self' blob:",  # textures come out of a GLB as blobs, and are fetched
+        "media-src blob:",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+        "require-trusted-types-for 'script'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",  # kept, but asked for anew each time: 304 while the ETag is the same
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file of the build, its media type, and the hash of its content as an entity tag."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+    @classmethod
+    def read(cls, path: Path) -> "Asset":
+        """Read a file whose suffix is in TYPES."""
+        content = path.read_bytes()
+        return cls(content, TYPES[path.suffix], f'"{sha256(content).hexdigest()[:32]}"')
+
+    async def response(self, request: Request) -> Response:
+        """The file, or 304 where the client has it."""
+        headers = HEADERS | {"ETag": self.etag}
+        known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+        if self.etag in known or known == ["*"]:
+            return Response(status_code=304, headers=headers)
+        return Response(self.content, media_type=self.media_type, headers=headers)
+
+
+def install_studio(app: FastAPI) -> None:
+    """Add the page and its files, which are read once. A path leads to one of them by name, never to the disk."""
+    for path in sorted(BUILT.iterdir()):
+        asset = Asset.read(path)
+        address = "/" if path.name == PAGE else f"/studio/{path.name}"
+        app.add_api_route(address, asset.response, include_in_schema=False)
