@@ -13,10 +13,11 @@ const FLAGS = [
   '--disable-sync',
   '--no-first-run',
 ];
+const START_MS = 120_000; // on two cores that others use as well
 
 /** A browser that draws WebGL on the CPU. */
 export function launch() {
-  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS });
+  return chromium.launch({ executablePath: CHROMIUM, args: FLAGS, timeout: START_MS });
 }
 
 /** Everything that the page complains of, as it comes. */

@@ -29,7 +29,7 @@ const USAGE = `usage: node viewer/play.mjs URL speech out_dir ${Object.keys(OPTI
 
 /** Choose everything, and press Animate. */
 async function ask(page, speech, wanted) {
-  await page.waitForSelector('#motion option', { state: 'attached', timeout: PATIENCE_MS });
+  await page.waitForSelector('#motion option', { state: 'attached' });
   await page.setInputFiles('#audio', speech);
   await page.check(`[name=engine][value=${wanted.engine}]`, { force: true });
   await page.selectOption('[name=motion_style]', wanted['motion-style']);
@@ -42,15 +42,11 @@ async function ask(page, speech, wanted) {
 
 /** Wait until the sound has moved on, or the page says what went wrong; returns the sound's time then, or null. */
 async function waitForPlay(page) {
-  const happened = await page.waitForFunction(
-    () => {
-      if (!document.getElementById('alert').hidden) return { played_s: null };
-      const { currentTime } = document.getElementById('sound');
-      return currentTime > 0 && { played_s: currentTime };
-    },
-    undefined,
-    { timeout: PATIENCE_MS },
-  );
+  const happened = await page.waitForFunction(() => {
+    if (!document.getElementById('alert').hidden) return { played_s: null };
+    const { currentTime } = document.getElementById('sound');
+    return currentTime > 0 && { played_s: currentTime };
+  });
   return (await happened.jsonValue()).played_s;
 }
 
@@ -99,6 +95,7 @@ const browser = await launch();
 try {
   await mkdir(folder, { recursive: true });
   const page = await browser.newPage({ viewport: { width, height }, colorScheme: wanted.scheme });
+  page.setDefaultTimeout(PATIENCE_MS);
   const [addresses, complaints] = [[], complaintsOf(page)];
   page.on('request', (request) => addresses.push(request.url()));
   await page.goto(url);
