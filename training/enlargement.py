@@ -160,11 +160,12 @@ class Judge:
     def _default(self) -> Face:
         return Face(self._head, WrinkleStyle(), self.config.large)
 
-    def figure(
-        self, style: WrinkleStyle, size: int, crop: int, moments: int = 12
-    ) -> UInt8[np.ndarray, "rows columns 3"]:
-        """Crops of a face, a row each: the neutral texture, and it under the small map, bicubic, upsampled, exact."""
-        face, name = Face(self._head, style, self.config.large), next(iter(self._upsamplers))
+    def figure(self, size: int, crop: int = 384, moments: int = 12) -> UInt8[np.ndarray, "rows columns 3"]:
+        """Crops of the first subject's face, a row each: the neutral texture, and it under the small map, bicubic,
+        upsampled by the first network, and exact.
+        """
+        style, name = self.styles[0], next(iter(self._upsamplers))
+        face = Face(self._head, style, self.config.large)
         own = f"{name}, own skin, exact map"
         skin, activations = NeutralSkin(self._head, style.seed, style.grain), self._moments(face, moments)
         picture = []

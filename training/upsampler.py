@@ -296,7 +296,7 @@ def train(
         trainee,
         lambda step: known.draw(faces, step),
         Objective(loss, perceptual),
-        LoopConfig(steps, 5e-4 if loss == "pixel" else 1e-4, weight_decay=0.0, ema=0.998, evaluate_every=500),
+        LoopConfig(steps, 1e-3 if loss == "pixel" else 1e-4, weight_decay=0.0, ema=0.998, evaluate_every=500),
         folder,
         Header("upsampler", asdict(config), data=data),
         evaluate,

@@ -59,7 +59,9 @@ class UpsamplerConfig:
     size: int = 256
     stages: int = 1
     trunk: str = "plain"
-    """`plain`: convolutions one after the other (SRVGG); `dense`: residual in residual dense blocks (RRDB)."""
+    """`plain`: convolutions one after the other (SRVGG), each past itself; `dense`: residual in residual dense blocks
+    (RRDB).
+    """
     width: int = 48
     depth: int = 12
     """Convolutions, or blocks."""
@@ -140,7 +142,7 @@ class Stage(nn.Module):
     def __init__(self, config: UpsamplerConfig) -> None:
         super().__init__()
         width, texels = config.width, SCALE**2
-        self.enter = _convolution(3 + texels, width)
+        self.enter, self.beside = _convolution(3, width), _convolution(texels, width)
         self.trunk = _trunk(config)
         self.leave = _convolution(width, 3 * texels)
         nn.init.zeros_(self.leave.weight)  # begins as bicubic
@@ -149,8 +151,8 @@ class Stage(nn.Module):
 
     def forward(self, image: Maps, guide: Guides) -> Maps:
         """(batch, 3, rows, columns) and a guide SCALE times as large → a map as large as the guide."""
-        seen = torch.cat([image, functional.pixel_unshuffle(guide, SCALE)], 1)
-        added = self.leave(self.trunk(self.enter(seen)))
+        own, beside = self.enter(image), self.beside(functional.pixel_unshuffle(guide, SCALE))
+        added = self.leave(self.trunk(own + beside + own * beside))  # skin takes shade as its grain lets it
         moved = image.abs().amax(1, keepdim=True)
         moved = functional.max_pool2d(moved, 2 * STILL_REACH + 1, 1, STILL_REACH)
         added = added * (moved / STILL).clamp(max=1)
@@ -317,9 +319,7 @@ def _trunk(config: UpsamplerConfig) -> nn.Module:
     if config.trunk == "dense":
         blocks = (ResidualDense(config.width, config.growth) for _ in range(config.depth))
         return Past(*blocks, _convolution(config.width, config.width))
-    layers = list[nn.Module]()
-    for _ in range(config.depth):
-        layers += [nn.PReLU(config.width), _convolution(config.width, config.width)]
+    layers = (Past(nn.PReLU(config.width), _convolution(config.width, config.width)) for _ in range(config.depth))
     return nn.Sequential(*layers, nn.PReLU(config.width))
 
 
