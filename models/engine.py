@@ -46,10 +46,20 @@ if TYPE_CHECKING:
     from models.textalker.encoding import MapEncoders
     from models.textalker.playback import MapQuery
     from models.textalker.streaming import TexTalkerMotion
+    from models.textalker.upsampler import MapUpsampler
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
-CHECKPOINTS = ("head", "speech", "mmtalker", "textalker-motion", "textalker-wrinkle", "textalker", "styles")
+CHECKPOINTS = (
+    "head",
+    "speech",
+    "mmtalker",
+    "textalker-motion",
+    "textalker-wrinkle",
+    "textalker-upsampler",
+    "textalker",
+    "styles",
+)
 """What a folder of weights holds."""
 NOTHING: Mapping[str, Path] = {}
 
@@ -382,6 +392,7 @@ class Networks:
     motion: "MMTalkerMotion"
     textalker: "TexTalkerMotion"
     encoders: "MapEncoders"
+    upsampler: "MapUpsampler"
     checkpoints: Mapping[str, str]
 
     @property
@@ -418,6 +429,7 @@ def open_networks(
     from models.textalker.denoiser import load_denoiser
     from models.textalker.encoding import MapEncoders
     from models.textalker.streaming import TexTalkerMotion
+    from models.textalker.upsampler import MapUpsampler, load_upsampler
 
     pinned = {name: pinned_file(folder, name) for name in CHECKPOINTS if name not in replaced}
     files = {name: path for name, (path, _) in pinned.items()} | dict(replaced)
@@ -448,6 +460,7 @@ def open_networks(
             sampling.steps,
         ),
         MapEncoders(head, parts["motion"], parts["wrinkle"], runtime),
+        MapUpsampler(load_upsampler(files["textalker-upsampler"], head.atlas.fingerprint), runtime),
         digests,
     )
 

@@ -39,6 +39,8 @@ from models.mmtalker.streaming import BATCH, SurfaceQuery, interpolate, stream_m
 from models.pivots import StyleBook
 from models.textalker.autoencoder import SIZES, Autoencoder
 from models.textalker.denoiser import Denoiser, DenoiserConfig
+from models.textalker.upsampler import SIZES as UPSAMPLER_SIZES
+from models.textalker.upsampler import Upsampler
 from training.speech_encoder import hear
 
 FPS = [1, 12.5, 23.976, 24, 29.97, 30, 59.94, 60, 120]
@@ -386,6 +388,7 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "speech": CompactEncoder(),
         "mmtalker": mmtalker,
         "textalker": Denoiser(DenoiserConfig(motion, wrinkle)),
+        "textalker-upsampler": Upsampler(replace(UPSAMPLER_SIZES["compact"], atlas=head.atlas.fingerprint)),
     }
     for part, config in sizes.items():
         moving = mmtalker.surface.moving if part == "motion" else torch.arange(0)

@@ -8,7 +8,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from tiny import tiny_encoder, tiny_motion, tiny_network, tiny_speech
-from tiny_textalker import MOTION, SHA256, WRINKLE, face, tiny_autoencoder, tiny_denoiser, tiny_encoders, tiny_textalker
+from tiny_textalker import (
+    MOTION,
+    SHA256,
+    WRINKLE,
+    face,
+    tiny_autoencoder,
+    tiny_denoiser,
+    tiny_encoders,
+    tiny_map_upsampler,
+    tiny_textalker,
+    tiny_upsampler,
+)
 from torch import nn
 
 from models.checkpoint import Header, file_sha256, pin, save_checkpoint
@@ -19,6 +30,8 @@ from models.pivots import StyleBook, save_styles
 from models.template import Head, head_tensors
 
 AUTOENCODERS = ("textalker-motion", "textalker-wrinkle")
+KINDS = dict.fromkeys(AUTOENCODERS, "autoencoder") | {"textalker-upsampler": "upsampler"}
+"""What checkpoints are where their names do not say it."""
 
 
 def a_style(id: str, seed: int = 0, motion: int = MOTION.latents, wrinkle: int | None = WRINKLE.latents) -> StylePivot:
@@ -37,7 +50,8 @@ def tiny_styles() -> tuple[StylePivot, ...]:
 
 def tiny_networks(motion: MMTalkerMotion | None = None) -> Networks:
     """The tiny networks, perhaps with another MMTalker."""
-    return Networks(face(), tiny_speech(), motion or tiny_motion(), tiny_textalker(), tiny_encoders(), SHA256)
+    motion, upsampler = motion or tiny_motion(), tiny_map_upsampler()
+    return Networks(face(), tiny_speech(), motion, tiny_textalker(), tiny_encoders(), upsampler, SHA256)
 
 
 def tiny_engine(styles: Path | None = None) -> LocalEngine:
@@ -55,6 +69,7 @@ def write_weights(folder: Path) -> Path:
         "textalker-motion": tiny_autoencoder(MOTION),
         "textalker-wrinkle": tiny_autoencoder(WRINKLE),
         "textalker": tiny_denoiser(),
+        "textalker-upsampler": tiny_upsampler(),
     }
     return save_weights(folder, face(), parts, tiny_styles())
 
@@ -65,7 +80,7 @@ def save_weights(folder: Path, head: Head, parts: Mapping[str, nn.Module], style
     header = Header("head", {"charts": head.charts}, licence=head.licence)
     save_checkpoint(folder / "head.safetensors", arrays, header)
     for name, network in parts.items():
-        header = Header("autoencoder" if name in AUTOENCODERS else name, asdict(network.config))
+        header = Header(KINDS.get(name, name), asdict(network.config))
         save_checkpoint(folder / f"{name}.safetensors", network.state_dict(), header)
     digests = {part: file_sha256(folder / f"{part}.safetensors") for part in AUTOENCODERS}
     save_styles(folder / "styles.safetensors", styles, autoencoders_id(digests))

@@ -15,6 +15,7 @@ from models.textalker.decoding import PairDecoders
 from models.textalker.denoiser import Denoiser, DenoiserConfig
 from models.textalker.encoding import MapEncoders
 from models.textalker.streaming import TexTalkerMotion
+from models.textalker.upsampler import MapUpsampler, Upsampler, UpsamplerConfig
 from training.corpus.wrinkles import WrinkleStyle
 
 SHA256 = {name: hashlib.sha256(name.encode()).hexdigest() for name in CHECKPOINTS}
@@ -24,6 +25,7 @@ EYES = 9
 MOTION = AutoencoderConfig("motion", size=16, patch=4, widths=(8, 8), blocks=1, codes=64, moving=len(tiny_moving()))
 WRINKLE = AutoencoderConfig("wrinkle", size=32, patch=8, widths=(8,), blocks=1, latent=8, codes=64)
 JOINT = AutoencoderConfig("joint", size=32, channels=6, patch=8, widths=(8,), blocks=1, latent=8, codes=64)
+UPSAMPLER = UpsamplerConfig(size=32, width=4, depth=2, tile=16)
 DENOISER = DenoiserConfig(
     MOTION.latents, WRINKLE.latents, SPEECH.width, width=16, layers=1, heads=2, mlp=1, window=6, previous=3, steps=20
 )
@@ -52,6 +54,21 @@ def tiny_denoiser(config: DenoiserConfig = DENOISER, seed: int = 0) -> Denoiser:
     network = Denoiser(config)
     network.scale.fill_(4.0)
     return network.eval()
+
+
+def tiny_upsampler(seed: int = 0) -> Upsampler:
+    """A seeded upsampler of the tiny head's wrinkle maps, to 128², which adds noise where something folds."""
+    torch.manual_seed(seed)
+    network = Upsampler(replace(UPSAMPLER, atlas=face().atlas.fingerprint))
+    for stage in network.stages:
+        torch.nn.init.normal_(stage.leave.weight, std=0.02)
+    return network.eval()
+
+
+@cache
+def tiny_map_upsampler() -> MapUpsampler:
+    """The tiny upsampler, in torch."""
+    return MapUpsampler(tiny_upsampler(), TORCH)
 
 
 @cache
