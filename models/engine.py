@@ -68,8 +68,8 @@ NOTHING: Mapping[str, Path] = {}
 class Sampling:
     """How TexTalker's windows are drawn: a name of `models.textalker.diffusion.SAMPLERS`, and its steps."""
 
-    name: str = "dpm_solver_2m"
-    steps: int = 10
+    name: str = "ancestral"
+    steps: int = 40
 
 
 DEFAULT_SAMPLING = Sampling()

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
 
     sampler_steps: int = Field(
-        default=10,
+        default=40,
         ge=1,
         le=500,
         description="Steps of TexTalker's sampler for a window of three seconds; more are slower.",

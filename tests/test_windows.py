@@ -235,7 +235,7 @@ def test_onnxruntime_draws_what_torch_draws(tmp_path):
 
 def test_an_unknown_sampler_is_refused():
     with pytest.raises(UnknownName, match="unknown sampler 'euler'; known: ancestral, ddim, dpm_solver_2m"):
-        LatentMotion(tiny_denoiser(), TORCH, "euler")
+        LatentMotion(tiny_denoiser(), TORCH, "euler", 4)
 
 
 @pytest.mark.parametrize("steps", [0, 21])

@@ -55,7 +55,7 @@ class LatentMotion:
     """
 
     def __init__(
-        self, network: Denoiser, runtime: Runtime, sampler: str = "dpm_solver_2m", sampler_steps: int = 10
+        self, network: Denoiser, runtime: Runtime, sampler: str, sampler_steps: int
     ) -> None:
         if sampler not in SAMPLERS:
             raise UnknownName("sampler", sampler, SAMPLERS)
