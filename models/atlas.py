@@ -192,14 +192,16 @@ class Atlas:
 
     def _search(self, points: Plane) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points 3"]]:
         """Face and weights of each point: of the triangle that holds it, else of the nearest outline."""
-        face, weights = self._nearest_on_outline(points)
-        low, high = self.corners.min(1), self.corners.max(1)
+        face, weights = np.full(len(points), -1), np.zeros((len(points), 3))
+        (left, low), (right, high) = self.corners.min(1).T, self.corners.max(1).T
         for block in np.array_split(np.arange(len(points)), len(points) // 1000 + 1):
-            place = points[block, None]
-            row, candidate = np.nonzero(((place >= low) & (place <= high)).all(2))
+            u, v = points[block].T[..., None]
+            row, candidate = np.nonzero((u >= left) & (u <= right) & (v >= low) & (v <= high))
             own = self.barycentric(points[block[row]], candidate)
             inside = own.min(1) >= -1e-9
             face[block[row[inside]]], weights[block[row[inside]]] = candidate[inside], own[inside]
+        outside = np.flatnonzero(face < 0)
+        face[outside], weights[outside] = self._nearest_on_outline(points[outside])
         return face, weights
 
     def _nearest_on_outline(self, points: Plane) -> tuple[Int[np.ndarray, " points"], Float[np.ndarray, "points 3"]]:
