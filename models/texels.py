@@ -1,15 +1,18 @@
 """Texels of a head's charts, in windows of an image; and the pixels that triangles cover."""
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from models.template import Head
 
 GUTTER = 1.5
 """Texels that the skin is continued by outside its chart, so that reading an image bilinearly finds no edge."""
+SURFACES = 4
+"""How many heads' faces, at a size each, are kept."""
 
 
 class Fragments(NamedTuple):
@@ -29,34 +32,63 @@ class Fragments(NamedTuple):
 
 
 def rasterise(corners: Float[np.ndarray, "faces 3 2"], rows: slice, columns: slice, margin: float = 0.0) -> Fragments:
-    """Every pixel of an image's rows and columns that each triangle covers, or lies within `margin` pixels of.
+    """Every pixel of an image's rows and columns that each triangle covers, or lies within `margin` pixels of: face by
+    face, row by row. A pixel's fragment is the same in whichever window it is asked for.
 
     corners: (column, row) in pixels, a pixel's place being its centre. Triangles may overlap; degenerate ones are left
     out.
     """
-    whole = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    whole = _cross(b - a, c - a)
+    solid = np.abs(whole) > 1e-12
     lengths = np.linalg.norm(np.roll(corners, -1, 1) - np.roll(corners, -2, 1), axis=2)
     heights = np.abs(whole)[:, None] / np.maximum(lengths, 1e-12)
-    first, last = np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
-    low = np.ceil(corners.min(1) - margin).clip(first, last).astype(int)
-    high = np.floor(corners.max(1) + margin).clip(first - 1, last - 1).astype(int)
-    extent = np.where(np.abs(whole)[:, None] > 1e-12, np.maximum(high - low + 1, 0), 0)
-    count = extent[:, 0] * extent[:, 1]
-    face = np.repeat(np.arange(len(count)), count)
-    within = np.arange(len(face)) - np.repeat(np.cumsum(count) - count, count)
-    column = low[face, 0] + within % extent[face, 0]
-    row = low[face, 1] + within // extent[face, 0]
-    a, b, c = (corners[face, k] for k in range(3))
-    place = np.stack([column, row], 1) - a
-    second, third = _cross(place, c - a) / whole[face], _cross(b - a, place) / whole[face]
-    weights = np.stack([1 - second - third, second, third], 1)
-    inside = (weights * heights[face]).min(1)
-    return Fragments(row, column, face, weights, inside).of(inside >= -margin - 1e-9)
+    whole = np.where(solid, whole, 1)
+    low = np.ceil(corners[..., 1].min(1) - margin).clip(rows.start, rows.stop).astype(int)
+    high = np.floor(corners[..., 1].max(1) + margin).clip(rows.start - 1, rows.stop - 1).astype(int)
+    face, row = _runs(low, np.where(solid, high - low + 1, 0))
+    # along a row of a triangle each weight is its value at the first column, and a slope
+    slopes = np.stack([b[:, 1] - c[:, 1], c[:, 1] - a[:, 1], a[:, 1] - b[:, 1]], 1) / whole[:, None]
+    left, right = np.ceil(corners[..., 0].min(1) - margin), np.floor(corners[..., 0].max(1) + margin)
+    place = np.stack([left[face], row], 1) - a[face]
+    second, third = _cross(place, (c - a)[face]) / whole[face], _cross((b - a)[face], place) / whole[face]
+    weights, slopes = np.stack([1 - second - third, second, third], 1), slopes[face]
+    begin, end = _above(weights, slopes, -(margin + 1e-9) / heights[face])
+    start = np.maximum(left[face], np.ceil(begin + left[face])).clip(columns.start, columns.stop).astype(int)
+    stop = np.minimum(right[face], np.floor(end + left[face])).clip(columns.start - 1, columns.stop - 1).astype(int)
+    count = np.maximum(stop - start + 1, 0)
+    run, column = _runs(start, count)
+    along = column - np.repeat(left[face], count)
+    found = np.empty((3, len(column)))
+    for k in (1, 2):
+        found[k] = np.repeat(slopes[:, k], count) * along + np.repeat(weights[:, k], count)
+    found[0] = 1 - found[1] - found[2]
+    inside = np.minimum.reduce([found[k] * np.repeat(heights[face, k], count) for k in range(3)])
+    return Fragments(row[run], column, face[run], found.T, inside)
+
+
+def _runs(first: Int[np.ndarray, " runs"], count: Int[np.ndarray, " runs"]) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers that go up from the first of each run: which run each is of, and the number."""
+    run = np.repeat(np.arange(len(count)), count)
+    return run, np.arange(len(run)) + np.repeat(first - np.cumsum(count) + count, count)
+
+
+def _above(
+    value: Float[np.ndarray, "runs 3"], slope: Float[np.ndarray, "runs 3"], least: Float[np.ndarray, "runs 3"]
+) -> tuple[Float[np.ndarray, " runs"], Float[np.ndarray, " runs"]]:
+    """From where to where value + slope · x is no less than `least`, of all three; an empty range ends before it
+    begins.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bound = (least - value) / slope
+    level = np.where(value >= least, -np.inf, np.inf)
+    begin = np.where(slope > 0, bound, np.where(slope < 0, -np.inf, level)).max(1)
+    return begin, np.where(slope < 0, bound, np.inf).min(1)
 
 
 @dataclass(frozen=True, eq=False)
 class Texels:
-    """Texels of a chart in a window of an image, from the lowest place on the head to the highest.
+    """Texels of a chart in a window of an image, face by face.
 
     index (n,): row · columns + column, both counted from the window's first; face (n,) and weights (n, 3): what lies
     under the centre; uv (n, 2): the centre; position (n, 3): on the canonical head, metres.
@@ -68,6 +100,20 @@ class Texels:
     weights: Float[np.ndarray, "texels 3"]
     uv: Float[np.ndarray, "texels 2"]
     position: Float[np.ndarray, "texels 3"]
+
+    def of(self, chosen: slice | Int[np.ndarray, " chosen"]) -> "Texels":
+        """Some of them, in the order asked for."""
+        parts = (self.index, self.face, self.weights, self.uv, self.position)
+        return Texels(self.surface, *(part[chosen] for part in parts))
+
+    def spread(self, values: Float[np.ndarray, " faces"]) -> Float[np.ndarray, " texels"]:
+        """What each texel has of its face."""
+        return values.take(self.face, mode="clip")  # unlike "raise", copies nothing
+
+    @cached_property
+    def xyz(self) -> Float32[np.ndarray, "3 texels"]:
+        """Position in single precision, each axis by itself."""
+        return self.position.T.astype(np.float32)
 
     @property
     def vertices(self) -> Int[np.ndarray, "texels 3"]:
@@ -85,8 +131,10 @@ class Texels:
         return self.surface.extent[self.face]
 
     def read(self, values: Float[np.ndarray, " vertices"]) -> Float[np.ndarray, " texels"]:
-        """A vertex quantity at the texels."""
-        return np.asarray(np.einsum("tk,tk->t", self.weights, values[self.vertices]))
+        """A vertex quantity at the texels, in its own precision."""
+        corners = values[self.surface.faces].T
+        parts = (self.weights[:, k].astype(values.dtype) * self.spread(corners[k]) for k in range(3))
+        return np.asarray(sum(parts))
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +149,9 @@ class Surface:
     extent: Float[np.ndarray, "faces 3 2"]
 
     @staticmethod
+    @lru_cache(SURFACES)
     def of(head: Head, size: int) -> "Surface":
-        """The faces of all charts."""
+        """The faces of all charts. Those last asked for are kept."""
         atlas = head.atlas
         pixels = np.stack([atlas.corners[..., 0], 1 - atlas.corners[..., 1]], 2) * size - 0.5
         corners = atlas.vertices.astype(np.float64)[atlas.faces]
@@ -118,8 +167,11 @@ class Surface:
 
 
 def skin_texels(head: Head, size: int, rows: slice | None = None, columns: slice | None = None) -> Texels:
-    """The skin's texels in a window, the whole image unless said, and its gutter's."""
-    return chart_texels(head, size, rows, columns)["skin"]
+    """The skin's texels in a window, the whole image unless said, and its gutter's; from the lowest place on the head
+    to the highest.
+    """
+    texels = chart_texels(head, size, rows, columns)["skin"]
+    return texels.of(np.argsort(texels.position[:, 1], kind="stable"))
 
 
 def chart_texels(head: Head, size: int, rows: slice | None = None, columns: slice | None = None) -> dict[str, Texels]:
@@ -127,21 +179,29 @@ def chart_texels(head: Head, size: int, rows: slice | None = None, columns: slic
     rows, columns = rows or slice(0, size), columns or slice(0, size)
     surface, width = Surface.of(head, size), columns.stop - columns.start
     found = rasterise(surface.pixels, rows, columns, GUTTER)
-    found = found.of(np.argsort(found.inside, kind="stable"))
     index = (found.row - rows.start) * width + found.column - columns.start
-    winner = np.full((rows.stop - rows.start) * width, -1)
-    winner[index] = np.arange(len(index))
-    kept = winner[winner >= 0]
-    found, index = found.of(kept), index[kept]
-    uv = np.stack([found.column + 0.5, size - found.row - 0.5], 1) / size
-    corners = head.atlas.vertices.astype(np.float64)[head.atlas.faces]
-    position = np.einsum("nk,nkd->nd", found.weights, corners[found.face])
-    upwards = np.argsort(position[:, 1], kind="stable")
-    chart, result = head.atlas.chart[found.face[upwards]], {}
+    own = _foremost(index, found.inside, (rows.stop - rows.start) * width)
+    corners, result = head.atlas.vertices.astype(np.float64)[head.atlas.faces], {}
+    chart = head.atlas.chart.take(found.face.take(own))
     for number, name in enumerate(head.charts):
-        own = upwards[chart == number]
-        result[name] = Texels(surface, index[own], found.face[own], found.weights[own], uv[own], position[own])
+        chosen = own[np.flatnonzero(chart == number)]
+        face, weights = found.face.take(chosen), np.stack([part.take(chosen) for part in found.weights.T]).T
+        uv = np.stack([found.column.take(chosen) + 0.5, size - found.row.take(chosen) - 0.5]).T / size
+        position = np.stack([sum(weights[:, k] * corners[:, k, d].take(face) for k in range(3)) for d in range(3)]).T
+        result[name] = Texels(surface, index.take(chosen), face, weights, uv, position)
     return result
+
+
+def _foremost(
+    index: Int[np.ndarray, " fragments"], inside: Float[np.ndarray, " fragments"], count: int
+) -> Int[np.ndarray, " foremost"]:
+    """Of the fragments of each of `count` pixels the one that is furthest inside its triangle, in the order given."""
+    kept = np.ones(len(index), bool)
+    shared = np.flatnonzero(np.bincount(index, minlength=count).take(index) > 1)
+    shared = shared[np.lexsort((inside[shared], index[shared]))]
+    last = np.append(index[shared][1:] != index[shared][:-1], True)[: len(shared)]
+    kept[shared[~last]] = False
+    return np.flatnonzero(kept)
 
 
 def _cross(a: Float[np.ndarray, "points 2"], b: Float[np.ndarray, "points 2"]) -> Float[np.ndarray, " points"]:

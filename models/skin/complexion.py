@@ -1,9 +1,9 @@
 """The colours of skin at arm's length: smooth, without hairs, pores and relief."""
 
-from functools import cached_property
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from scipy.sparse import diags
 
 from models.skin.relief import mottle
@@ -13,18 +13,25 @@ from models.texels import Texels
 
 Colors = Float[np.ndarray, "texels 3"]
 Values = Float[np.ndarray, " texels"]
-Color = Float[np.ndarray, " 3"]
+Color = Float32[np.ndarray, " 3"]
 Points = Float[np.ndarray, "points 3"]
 
 
 def rgb(red: float, green: float, blue: float) -> Color:
     """A colour, 0..255."""
-    return np.array([red, green, blue], float)
+    return np.array([red, green, blue], np.float32)
 
 
 SKIN, FLUSH, LIPS, HAIR = rgb(214, 166, 140), rgb(204, 122, 106), rgb(176, 92, 88), rgb(72, 56, 46)
 LIDS_M = 0.01
 """Rims whose middle is so far from the head's are the eyelids'."""
+RED_REACH = 8.0
+"""How far beyond the lips' edge, of the breadth over which it fades, there is any red: a hundredth of a level there."""
+
+
+def tinted(amount: Values, color: Color) -> Colors:
+    """So much of a colour. Each of its channels lies by itself in memory, which is what makes work on texels fast."""
+    return np.multiply.outer(color, amount).T
 
 
 def mix(color: Colors, other: Color, amount: Values) -> Colors:
@@ -40,23 +47,23 @@ class Complexion:
         vertices = atlas.vertices.astype(float)
         own = np.unique(skin)
         rims = [loop for loop in boundary_loops(skin) if abs(vertices[loop, 0].mean()) > LIDS_M]
-        self.nose = vertices[own[np.argmax(vertices[own, 2])]]
+        self.nose: Sequence[float] = vertices[own[np.argmax(vertices[own, 2])]].tolist()
         mouth = vertices[head.rim]
-        self.middle = np.array([np.abs(mouth[:, 0]).max(), mouth[:, 1].mean()])
+        self.middle = float(np.abs(mouth[:, 0]).max()), float(mouth[:, 1].mean())
         """Half the mouth's breadth, and its height."""
         self.eye_y = float(np.mean([vertices[rim, 1].mean() for rim in rims]))
-        self._lids = np.minimum(edge_distance(vertices, skin, np.concatenate(rims)), 1)
-        self._rim = np.minimum(edge_distance(vertices, skin, head.rim), 1)
-        self._head = head
+        self._lids = np.minimum(edge_distance(vertices, skin, np.concatenate(rims)), 1).astype(np.float32)
+        self._rim = np.minimum(edge_distance(vertices, skin, head.rim), 1).astype(np.float32)
+        self._hollowness = _hollowness(vertices, atlas.faces).astype(np.float32)
 
     def color(self, texels: Texels) -> Colors:
         """Everything but hairs and what is finer than a few millimetres."""
-        x, y, z = texels.position.T
-        color = SKIN * (1 + 0.014 * mottle(texels, 2, 0.02))[:, None]
-        cheek = np.hypot((np.abs(x) - 0.042) / 0.026, (y - self.nose[1] - 0.002) / 0.022)
-        color = mix(color, FLUSH, 0.28 * np.exp(-(cheek**2)) * (z > 0.05))
-        tip = np.hypot(x, y - self.nose[1]) / 0.016
-        color = mix(color, FLUSH, 0.30 * np.exp(-(tip**2)) * (z > self.nose[2] - 0.03))
+        x, y, z = texels.xyz
+        color = tinted(1 + 0.014 * mottle(texels, 2, 0.02), SKIN)
+        cheek = ((np.abs(x) - 0.042) / 0.026) ** 2 + ((y - self.nose[1] - 0.002) / 0.022) ** 2
+        color = mix(color, FLUSH, 0.28 * np.exp(-cheek) * (z > 0.05))
+        tip = (x**2 + (y - self.nose[1]) ** 2) / 0.016**2
+        color = mix(color, FLUSH, 0.30 * np.exp(-tip) * (z > self.nose[2] - 0.03))
         color = mix(color, FLUSH * 0.8, 0.35 * np.exp(-((self.from_lids(texels) / 0.006) ** 2)))
         color = mix(color, LIPS, 0.9 * self.red(texels))
         dim = 0.35 * np.exp(-((self.from_mouth(texels) / 0.0012) ** 2)) + 0.9 * texels.read(self._hollowness)
@@ -72,16 +79,16 @@ class Complexion:
 
     def red(self, texels: Texels) -> Values:
         """How far the texels are of the lips' red, 0..1."""
-        x, y, z = texels.position.T
+        x, y, z = texels.xyz
         across = np.clip(np.abs(x) / self.middle[0], 0, 1)
-        breadth = np.where(y > self.middle[1], 0.0095, 0.0098) * np.sqrt(np.clip(1 - across**5, 0, 1))
-        away = np.clip((self.from_mouth(texels) - 0.0018 - breadth) / 0.0005, -40, 40)
-        return np.asarray((z > 0.09) / (1 + np.exp(away)))
+        breadth = (0.0098 - 0.0003 * (y > self.middle[1])) * np.sqrt(1 - across**4 * across)
+        away = (self.from_mouth(texels) - 0.0018 - breadth) / 0.0005
+        return np.asarray((z > 0.09) * (away < RED_REACH) / (1 + np.exp(np.clip(away, -RED_REACH, RED_REACH))))
 
     def lash_line(self, texels: Texels) -> Values:
         """How dark the lids' rims are, 0..1."""
         dark = np.exp(-((self.from_lids(texels) / 0.0011) ** 2))
-        return np.asarray(0.85 * dark * np.where(texels.position[:, 1] > self.eye_y - 0.001, 1, 0.35))
+        return np.asarray(dark * (0.2975 + 0.5525 * (texels.xyz[1] > self.eye_y - 0.001)))
 
     def brow(self, position: Points) -> Values:
         """How dense the brows are, 0..1."""
@@ -102,14 +109,8 @@ class Complexion:
         """How dense the scalp's short hair is, 0..1."""
         x, y, z = position.T
         hairline = 0.198 + 0.012 * np.cos(x / 0.03) - 0.9 * np.clip(0.075 - z, 0, 0.1)
-        ears = np.exp(-((np.hypot(np.abs(x) - 0.08, y - 0.12) / 0.03) ** 4))
+        ears = np.exp(-((((np.abs(x) - 0.08) ** 2 + (y - 0.12) ** 2) / 0.03**2) ** 2))
         return np.asarray(np.clip((y - hairline) / 0.014, 0, 1) * (1 - ears))
-
-    @cached_property
-    def _hollowness(self) -> Float[np.ndarray, " vertices"]:
-        """How far a vertex lies in a hollow, 0..1: nostrils, ears and creases, which see less light."""
-        atlas = self._head.atlas
-        return _hollowness(atlas.vertices.astype(float), atlas.faces)
 
 
 def _hollowness(

@@ -18,7 +18,7 @@ from PIL import Image
 
 from models.checkpoint import pinned_file
 from models.errors import OutOfRange
-from models.skin.complexion import FLUSH, HAIR, LIPS, Colors, Complexion, Points, Values, mix
+from models.skin.complexion import FLUSH, HAIR, LIPS, Colors, Complexion, Points, Values, mix, tinted
 from models.skin.marks import Marks, draw, grow, scatter
 from models.skin.parts import paint_part
 from models.skin.relief import draw_grain, fade, furrows, lip_furrows, mottle
@@ -28,6 +28,8 @@ from models.texels import Surface, Texels, chart_texels
 SIZES = (64, 16384)
 STRIP = 64
 """Rows that are painted at a time."""
+BLOCK = 1 << 15
+"""Texels whose colours are made at a time: few enough that what is made on the way stays in a core's own cache."""
 GRAIN = 0.15
 """How strong the grain is: `WrinkleStyle.grain`."""
 GRAIN_AT_REST = 0.14
@@ -40,7 +42,7 @@ PORE_M, PORE_DEPTH = (0.00006, 0.00013), (0.08, 0.26)
 FRECKLES_PER_MM2, FRECKLE_M = 0.035, (0.0003, 0.0009)
 HAIRS_PER_MM2, HAIR_M = 2.4, 0.000045
 """Of the brows; half the breadth of a hair."""
-PORE_TINT, FRECKLE_TINT = np.array([0.8, 1.0, 1.05]), np.array([0.5, 1.0, 1.25])
+PORE_TINT, FRECKLE_TINT = np.float32([0.8, 1.0, 1.05]), np.float32([0.5, 1.0, 1.25])
 
 Paint = Callable[[Texels], Colors]
 Image3 = Float32[np.ndarray, "rows columns 3"]
@@ -77,29 +79,36 @@ class NeutralSkin:
         image, covered = paint(self._head, size, rows, lambda texels: self._skin(texels, *marks), columns)
         scale = self._small.width / size
         box = columns.start * scale, rows.start * scale, columns.stop * scale, rows.stop * scale
-        around = self._small.resize(covered.shape[::-1], Image.Resampling.BILINEAR, box)
-        image = np.where(covered[..., None], image, np.asarray(around, np.float32))
-        return np.round(np.clip(image, 0, 255)).astype(np.uint8)
+        result = np.array(self._small.resize(covered.shape[::-1], Image.Resampling.BILINEAR, box))
+        for channel in range(3):
+            np.copyto(result[..., channel], np.round(np.clip(image[..., channel], 0, 255)), "unsafe", where=covered)
+        return result
 
     def _skin(self, texels: Texels, pores: np.ndarray, freckles: np.ndarray, brows: np.ndarray) -> Colors:
-        looks, (x, y, _) = self._complexion, texels.position.T
-        pore, freckle, hair = (image.ravel()[texels.index] for image in (pores, freckles, brows))
+        looks, (x, y, _) = self._complexion, texels.xyz
+        pore, freckle, hair = (image.ravel().take(texels.index) for image in (pores, freckles, brows))
         ear = np.clip((np.abs(x) - 0.068) / 0.008, 0, 1) * np.exp(-(((y - looks.eye_y + 0.02) / 0.028) ** 2))
         color = mix(looks.color(texels), FLUSH, 0.25 * ear + 0.05 * np.clip(mottle(texels, 6, 0.008), 0, 2))
-        red, skin = looks.red(texels), self._bare(texels)
-        color = mix(color, LIPS * 0.86, red * np.clip(0.12 * mottle(texels, 7, 0.004), 0, 0.3))
-        depth = FURROW * skin * furrows(texels, 11) - GRAIN_AT_REST * self._grain * draw_grain(texels, self._seed)
-        depth = depth * (1 - red) + LIP_FURROW * red * lip_furrows(texels, looks.middle)
-        color = color * np.exp(-(depth[:, None] + pore[:, None] * PORE_TINT + freckle[:, None] * FRECKLE_TINT))
-        color = mix(color, HAIR * 0.5, looks.lash_line(texels) * (1 + 0.25 * mottle(texels, 8, 0.0007)))
+        red, lashes, stubble = looks.red(texels), looks.lash_line(texels), looks.stubble(texels.xyz.T)
+        depth = -GRAIN_AT_REST * self._grain * draw_grain(texels, self._seed)
+        if (stubble < 1).any():
+            depth += FURROW * self._bare(texels, stubble) * furrows(texels, 11)
+        if red.any():
+            color = mix(color, LIPS * 0.86, red * np.clip(0.12 * mottle(texels, 7, 0.004), 0, 0.3))
+            depth = depth * (1 - red) + LIP_FURROW * red * lip_furrows(texels, looks.middle)
+        color *= np.exp(-(tinted(pore, PORE_TINT) + tinted(freckle, FRECKLE_TINT) + depth[:, None]))
+        if lashes.any():
+            color = mix(color, HAIR * 0.5, lashes * (1 + 0.25 * mottle(texels, 8, 0.0007)))
         color = mix(color, HAIR, 0.92 * (1 - np.exp(-hair)))
-        haze = 1 + 0.3 * mottle(texels, 4, 0.0009) * fade(texels, 0.6)
-        return mix(color, HAIR, 0.72 * looks.stubble(texels.position) * haze)
+        if stubble.any():
+            haze = 1 + 0.3 * mottle(texels, 4, 0.0009) * fade(texels, 0.6)
+            color = mix(color, HAIR, 0.72 * stubble * haze)
+        return color
 
-    def _bare(self, texels: Texels) -> Values:
+    def _bare(self, texels: Texels, stubble: Values) -> Values:
         """How far furrows show: less where hair is short, and on the lids, whose skin is thin."""
         lids = np.exp(-((self._complexion.from_lids(texels) / 0.004) ** 2))
-        return np.asarray((1 - 0.6 * lids) * (1 - self._complexion.stubble(texels.position)))
+        return np.asarray((1 - 0.6 * lids) * (1 - stubble))
 
     def _draw_pores(self, random: np.random.Generator) -> Marks:
         places = scatter(self._head, PORES_PER_MM2, self._porous, random, PORES_APART_M)
@@ -155,9 +164,12 @@ def paint(
     """Colours of a window's texels, 0..255 and beyond, and which of them any chart covers. `skin` paints skin."""
     columns = columns or slice(0, size)
     shape = rows.stop - rows.start, columns.stop - columns.start
-    image, covered = np.zeros((shape[0] * shape[1], 3), np.float32), np.zeros(shape[0] * shape[1], bool)
+    image, covered = np.zeros((3, shape[0] * shape[1]), np.float32), np.zeros(shape[0] * shape[1], bool)
     for chart, texels in chart_texels(head, size, rows, columns).items():
-        if len(texels.index):
-            image[texels.index] = skin(texels) if chart == "skin" else paint_part(head, chart, texels)
-            covered[texels.index] = True
-    return image.reshape(*shape, 3), covered.reshape(shape)
+        for start in range(0, len(texels.index), BLOCK):
+            part = texels.of(slice(start, start + BLOCK))
+            color = skin(part) if chart == "skin" else paint_part(head, chart, part)
+            for channel in range(3):
+                image[channel, part.index] = color[:, channel]
+        covered[texels.index] = True
+    return image.reshape(3, *shape).transpose(1, 2, 0), covered.reshape(shape)
