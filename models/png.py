@@ -3,6 +3,8 @@
 import struct
 import zlib
 from collections.abc import Iterable
+from io import SEEK_END, BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -10,6 +12,8 @@ from jaxtyping import UInt8
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EIGHT_BIT_RGB = bytes([8, 2, 0, 0, 0])
+HEADER_BYTES, END_BYTES = 33, 12
+"""Signature and IHDR; and IEND."""
 UP = 2
 """The filter: each byte less the one above it."""
 
@@ -27,6 +31,19 @@ def write_png(file: BinaryIO, size: int, strips: Iterable[UInt8[np.ndarray, "row
         above = flat[-1:]
     _chunk(file, b"IDAT", packer.flush())
     _chunk(file, b"IEND", b"")
+
+
+def is_whole(path: Path, size: int) -> bool:
+    """Whether a file begins as `write_png` begins an image of this size, and ends as it ends one."""
+    wanted = BytesIO()
+    write_png(wanted, size, ())
+    beginning, end = wanted.getvalue()[:HEADER_BYTES], wanted.getvalue()[-END_BYTES:]
+    if not path.is_file() or path.stat().st_size < HEADER_BYTES + END_BYTES:
+        return False
+    with path.open("rb") as file:
+        own = file.read(HEADER_BYTES)
+        file.seek(-END_BYTES, SEEK_END)
+        return (own, file.read()) == (beginning, end)
 
 
 def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:

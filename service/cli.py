@@ -130,7 +130,7 @@ def skin(options: argparse.Namespace) -> None:
 
     settings, output = _settings(), _checked_output(options.output)
     started = perf_counter()
-    rows = open_skin(settings.weights).rows(options.size)
+    rows = open_skin(settings.weights).rows(options.size, workers=settings.threads or os.cpu_count() or 1)
     with _whole_file(output) as file:
         write_png(file, options.size, rows)
     print(f"wrote {options.output}: {options.size}² texels in {perf_counter() - started:.0f} s")

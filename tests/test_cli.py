@@ -413,7 +413,8 @@ def test_an_engine_that_does_not_start_ends_the_server(monkeypatch: pytest.Monke
 class PlainSkin:
     """In place of the default head's skin: one colour, and its checks."""
 
-    def rows(self, size: int) -> Iterator[np.ndarray]:
+    def rows(self, size: int, workers: int) -> Iterator[np.ndarray]:
+        assert workers > 0
         if size < 64:
             raise OutOfRange(f"a skin of {size} texels; wanted 64 to 16384", field="size")
         return (np.full((16, size, 3), 90, np.uint8) for _ in range(size // 16))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.png import write_png
+from models.png import is_whole, write_png
 
 
 @pytest.mark.parametrize("heights", [[16], [1] * 16, [5, 0, 10, 1]])
@@ -18,3 +18,15 @@ def test_strips_of_any_height_are_one_image(heights):
     with Image.open(file) as read:
         assert (read.mode, read.size) == ("RGB", (16, 16))
         np.testing.assert_array_equal(np.asarray(read), image)
+
+
+def test_a_file_is_whole_if_its_size_is_the_one_wanted_and_its_end_is_there(tmp_path):
+    path = tmp_path / "image.png"
+    assert not is_whole(path, 16)
+    with path.open("wb") as file:
+        write_png(file, 16, [np.zeros((16, 16, 3), np.uint8)])
+    assert is_whole(path, 16)
+    assert not is_whole(path, 17)
+    for shorter in (-1, 12, 0):
+        (tmp_path / "cut.png").write_bytes(path.read_bytes()[:shorter])
+        assert not is_whole(tmp_path / "cut.png", 16)

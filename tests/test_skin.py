@@ -1,7 +1,11 @@
 """The neutral skin: strips are the whole, large images average to small ones, pores are where faces have them."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from PIL import Image
 from tiny import shipped_head
 
 from models.errors import OutOfRange
+from models.skin.cabinet import skin_file
 from models.skin.marks import Marks, draw
 from models.skin.neutral import PORE_M, NeutralSkin
 from models.skin.relief import draw_grain, furrows
@@ -38,6 +43,17 @@ def decibels(image: np.ndarray, wanted: np.ndarray) -> float:
 def test_strips_and_windows_are_parts_of_the_whole():
     np.testing.assert_array_equal(np.concatenate(list(skin().rows(256, 100))), whole())
     np.testing.assert_array_equal(skin().window(256, slice(90, 130), slice(100, 170)), whole()[90:130, 100:170])
+
+
+def test_several_workers_paint_what_one_does():
+    np.testing.assert_array_equal(np.concatenate(list(skin().rows(256, 20, workers=3))), whole())
+
+
+def test_workers_stop_when_nobody_reads_on():
+    rows = skin().rows(256, 16, workers=2)
+    np.testing.assert_array_equal(next(rows), whole()[:16])
+    rows.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("skin")]
 
 
 def test_the_skin_is_always_the_same():
@@ -110,3 +126,68 @@ def test_relief_is_level_on_average_and_fades_as_texels_grow():
         coarse, fine = (noise(own, 3) for own in texels.values())
         assert coarse.std() < 0.6 * fine.std()
         assert abs(fine.mean()) < 0.1 * max(fine.std(), 1e-3) + 0.02
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes that were painted; the brush is dry, and takes its colour from the head."""
+    sizes: list[int] = []
+
+    class Plain:
+        def __init__(self, head) -> None:
+            self._level = len(head.base_color_png) % 256
+
+        def rows(self, size: int, workers: int):
+            sizes.append(size)
+            return (np.full((16, size, 3), self._level, np.uint8) for _ in range(size // 16))
+
+    monkeypatch.setattr("models.skin.cabinet.NeutralSkin", Plain)
+    return sizes
+
+
+def test_a_skin_is_kept_as_a_png(tmp_path):
+    with Image.open(skin_file(shipped_head(), 256, tmp_path)) as image:
+        np.testing.assert_array_equal(np.asarray(image), whole())
+
+
+def test_a_skin_is_painted_once_for_each_size(tmp_path: Path, painted):
+    paths = [skin_file(shipped_head(), size, tmp_path) for size in (64, 128, 64)]
+    assert painted == [64, 128]
+    assert paths[0] == paths[2]
+    assert sorted(tmp_path.rglob("*.*")) == sorted(set(paths))
+
+
+def test_a_skin_that_is_damaged_or_missing_is_painted_again(tmp_path: Path, painted):
+    path = skin_file(shipped_head(), 64, tmp_path)
+    wanted = path.read_bytes()
+    for broken in (wanted[:-1], wanted[:40], b""):
+        path.write_bytes(broken)
+        assert skin_file(shipped_head(), 64, tmp_path).read_bytes() == wanted
+    path.unlink()
+    assert skin_file(shipped_head(), 64, tmp_path).read_bytes() == wanted
+    assert painted == [64] * 5
+
+
+def test_another_head_has_another_skin(tmp_path: Path, painted):
+    other = replace(shipped_head(), base_color_png=shipped_head().base_color_png + b" ")
+    assert skin_file(other, 64, tmp_path) != skin_file(shipped_head(), 64, tmp_path)
+    assert painted == [64, 64]
+
+
+def test_threads_that_want_the_same_skin_paint_it_once(tmp_path: Path, painted):
+    with ThreadPoolExecutor(4) as pool:
+        paths = set(pool.map(lambda _: skin_file(shipped_head(), 64, tmp_path), range(8)))
+    assert len(paths) == 1
+    assert painted == [64]
+
+
+def test_a_skin_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("models.skin.neutral.NeutralSkin.window", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        skin_file(shipped_head(), 64, tmp_path, workers=2)
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_the_cabinet_refuses_what_the_skin_does(tmp_path: Path):
+    with pytest.raises(OutOfRange, match="a skin of 20000 texels; wanted 64 to 16384"):
+        skin_file(shipped_head(), 20000, tmp_path)

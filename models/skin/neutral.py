@@ -8,7 +8,9 @@ takes more of the shade when it is squeezed shows a little at rest, too, which i
 of wrinkles.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from PIL import Image
 
 from models.checkpoint import pinned_file
 from models.errors import OutOfRange
-from models.skin.complexion import FLUSH, HAIR, LIPS, Colors, Complexion, Points, Values, mix, tinted
+from models.skin.complexion import FLUSH, HAIR, LIPS, Colors, Complexion, Points, Values, mix, rgb, tinted
 from models.skin.marks import Marks, draw, grow, scatter
 from models.skin.parts import paint_part
 from models.skin.relief import draw_grain, fade, furrows, lip_furrows, mottle
@@ -42,7 +44,7 @@ PORE_M, PORE_DEPTH = (0.00006, 0.00013), (0.08, 0.26)
 FRECKLES_PER_MM2, FRECKLE_M = 0.035, (0.0003, 0.0009)
 HAIRS_PER_MM2, HAIR_M = 2.4, 0.000045
 """Of the brows; half the breadth of a hair."""
-PORE_TINT, FRECKLE_TINT = np.float32([0.8, 1.0, 1.05]), np.float32([0.5, 1.0, 1.25])
+PORE_TINT, FRECKLE_TINT = rgb(0.8, 1.0, 1.05), rgb(0.5, 1.0, 1.25)
 
 Paint = Callable[[Texels], Colors]
 Image3 = Float32[np.ndarray, "rows columns 3"]
@@ -61,16 +63,34 @@ class NeutralSkin:
         with Image.open(BytesIO(head.base_color_png)) as image:
             self._small = image.convert("RGB")
 
-    def rows(self, size: int, strip: int = STRIP) -> Iterator[UInt8[np.ndarray, "rows size 3"]]:
-        """The texture, sRGB, strip by strip from the top. OutOfRange for sizes outside SIZES.
+    def rows(self, size: int, strip: int = STRIP, workers: int = 1) -> Iterator[UInt8[np.ndarray, "rows size 3"]]:
+        """The texture, sRGB, strip by strip from the top; the same whatever their height, and however many threads
+        paint. OutOfRange for sizes outside SIZES.
 
-        About 150 bytes are held for each texel of a strip, beside 40 MB for marks and tables.
+        About 220 bytes are held for each texel of a strip that is being painted, one by each worker, beside 40 MB for
+        marks and tables.
         """
-        low, high = SIZES
-        if not low <= size <= high:
-            raise OutOfRange(f"a skin of {size} texels; wanted {low} to {high}", field="size")
-        starts = range(0, size, strip)
-        return (self.window(size, slice(start, min(start + strip, size)), slice(0, size)) for start in starts)
+        check_size(size)
+        strips = [slice(start, min(start + strip, size)) for start in range(0, size, strip)]
+        if workers == 1:
+            return (self.window(size, rows, slice(0, size)) for rows in strips)
+        return self._together(size, strips, workers)
+
+    def _together(self, size: int, strips: Sequence[slice], workers: int) -> Iterator[UInt8[np.ndarray, "rows size 3"]]:
+        """Strips in their order, from several threads that are at most a strip each ahead of who reads them."""
+        Surface.of(self._head, size)  # once, not in every thread
+        with ThreadPoolExecutor(workers, "skin") as pool:
+            waiting = deque[Future[UInt8[np.ndarray, "rows size 3"]]]()
+            try:
+                for rows in strips:
+                    waiting.append(pool.submit(self.window, size, rows, slice(0, size)))
+                    if len(waiting) > workers:
+                        yield waiting.popleft().result()
+                while waiting:
+                    yield waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def window(self, size: int, rows: slice, columns: slice) -> UInt8[np.ndarray, "rows columns 3"]:
         """Some rows and columns of the texture."""
@@ -151,6 +171,13 @@ class NeutralSkin:
 
         length_m = (0.0082 - 0.003 * along) * random.uniform(0.65, 1.1, count)
         return grow(self._head, roots, heading, length_m, HAIR_M)
+
+
+def check_size(size: int) -> None:
+    """OutOfRange for sizes outside SIZES."""
+    low, high = SIZES
+    if not low <= size <= high:
+        raise OutOfRange(f"a skin of {size} texels; wanted {low} to {high}", field="size")
 
 
 def open_skin(weights: Path) -> NeutralSkin:
