@@ -17,7 +17,7 @@ from scipy.sparse import csr_matrix
 
 from models.core import Mesh
 from models.errors import MalformedInput, OutOfRange
-from models.seams import SAME_UV, Corners, corner_uvs, sides
+from models.seams import Corners, corner_uvs, sides
 from models.template import Head, Template
 from models.texels import rasterise
 
@@ -28,6 +28,8 @@ WINDOW = 1024
 """Columns of them that are read at a time, to save memory."""
 HELD = 1024
 """Size up to which the places of texels are kept for the next image: 32 bytes a texel."""
+SAME_UV = 1e-6
+"""Distance of uvs that are the same but for rounding: a hundredth of a texel of LARGEST."""
 CUBIC = -0.75
 """Slope of the bicubic kernel at 1: torch's."""
 
@@ -118,6 +120,7 @@ def _texels(target: Corners, source: Corners, size: int) -> Iterator[Texels]:
 
 
 def _window(pixels: Corners, source: Corners, rows: slice, columns: slice, size: int) -> Texels:
+    """The first face over each texel, else the nearest beside it, at its edge; rows from the window's first."""
     found = rasterise(pixels, rows, columns, margin=min(max(2, size // 128), 4))
     found = found.of(np.lexsort((-found.face, np.where(found.inside < -1e-9, found.inside, 0))))
     winner = np.full((rows.stop - rows.start, columns.stop - columns.start), -1)
