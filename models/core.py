@@ -6,16 +6,18 @@ seconds. Space is glTF's: +Y up, +Z forward, right-handed.
 
 import math
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float16, Float32, Int32, UInt16
+from jaxtyping import Float, Float16, Float32, Int32, UInt16
 
 from models.errors import SHOWN, MalformedInput, OutOfRange
 
 SAMPLE_RATE_HZ = 16_000
+PLAIN_TEXTURE = 1024
+"""Largest textures that keep up with speech: their wrinkles are the engine's own map, interpolated."""
 STYLE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -99,6 +101,25 @@ class Frame:
     wrinkles: Float16[np.ndarray, "size size 3"] | None = None
 
 
+class Enlarger(Protocol):
+    """What makes wrinkle maps larger than the engine's own, and shows more on them. Maps are log-ratios."""
+
+    @property
+    def large(self) -> int:
+        """Texels along the side of what `image` makes; from there on maps are interpolated."""
+        ...
+
+    def image(self, wrinkles: Float[np.ndarray, "own own 3"]) -> Float32[np.ndarray, "large large 3"]:
+        """A map of the engine's own size, enlarged. What is zero, with all around it, stays zero."""
+        ...
+
+    def rows(
+        self, image: Float32[np.ndarray, "large large 3"], size: int
+    ) -> Iterator[Float32[np.ndarray, "rows size 3"]]:
+        """An enlarged map, or a sum of several, at `size`, in strips from the top."""
+        ...
+
+
 class Codes(NamedTuple):
     """Maps of some moments as numbers of codebook entries; wrinkle is None without textures."""
 
@@ -158,6 +179,8 @@ class Clip:
     """The expressions of the motion and of the wrinkle style, by those names."""
     codes: CodeStream | None = None
     """Of an engine that has them."""
+    enlarger: Enlarger | None = None
+    """Of textures above PLAIN_TEXTURE."""
 
 
 def check_style_id(id: str) -> None:

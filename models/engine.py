@@ -12,17 +12,21 @@ second, so that memory does not grow with length. Importing this module imports 
 import hashlib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
+from PIL import Image
 
 from models.core import (
+    PLAIN_TEXTURE,
     SAMPLE_RATE_HZ,
     AnimateOptions,
     Clip,
     CodeStream,
+    Enlarger,
     Frame,
     Mesh,
     StylePivot,
@@ -34,11 +38,13 @@ from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.features import SpeechEncoder
+    from models.layout import Layout
     from models.mmtalker.network import MMTalkerConfig
     from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
     from models.pivots import StyleBook
     from models.puppet import MotionBatch
     from models.runtime import Runtime
+    from models.skin.cabinet import Skins
     from models.template import Head, Template
     from models.textalker.codec import CodecHead
     from models.textalker.decoding import Pivots
@@ -46,7 +52,7 @@ if TYPE_CHECKING:
     from models.textalker.encoding import MapEncoders
     from models.textalker.playback import MapQuery
     from models.textalker.streaming import TexTalkerMotion
-    from models.textalker.upsampler import MapUpsampler
+    from models.textalker.upsampler import GuidedUpsampler, MapUpsampler
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -126,8 +132,12 @@ class Engine(Protocol):
         *,
         template: str = "default",
         pivot: StylePivot | None = None,
+        neutral: bytes | None = None,
     ) -> Clip:
-        """Check everything, then return the clip: a refusal is raised here, never from the frames."""
+        """Check everything, then return the clip: a refusal is raised here, never from the frames.
+
+        neutral: the head's texture at rest as PNG, square and 8-bit RGB, instead of the template's own.
+        """
         ...
 
     def generator(self, checkpoint: str) -> Path:
@@ -177,6 +187,8 @@ class _Placed:
     head: "Template"
     surface: "SurfaceQuery"
     maps: "MapQuery"
+    layout: "Layout | None"
+    """Of its textures, where that is not the atlas."""
 
 
 class LocalEngine:
@@ -223,12 +235,22 @@ class LocalEngine:
         *,
         template: str = "default",
         pivot: StylePivot | None = None,
+        neutral: bytes | None = None,
     ) -> Clip:
-        """See `Engine.animate`."""
+        """See `Engine.animate`. The skin of a large texture is painted when it is first asked for."""
         pivots = self._resolve(options, template, pivot)
         placed = self._placed(template, options.resolution)
+        mesh, enlarger = placed.head.mesh, None
+        if options.texture is not None:
+            large = options.texture > PLAIN_TEXTURE
+            own = neutral or mesh.base_color_png if placed.layout else neutral
+            enlarger = self._networks.enlarger(large, placed.layout, own)
+            if large and own is None:
+                neutral = self._networks.skins.png(options.texture)
+        if neutral is not None:
+            mesh = replace(mesh, base_color_png=neutral)
         return Clip(
-            mesh=placed.head.mesh,
+            mesh=mesh,
             fps=options.fps,
             frame_count=frame_count(waveform.duration_s, options.fps),
             seed=options.seed,
@@ -238,6 +260,7 @@ class LocalEngine:
             texture=options.texture,
             styles=_styles_of(options, pivot),
             codes=self._codes(waveform, options, template, pivots) if options.engine == "textalker" else None,
+            enlarger=enlarger,
         )
 
     def generator(self, checkpoint: str) -> Path:
@@ -361,6 +384,7 @@ class LocalEngine:
         return Pivots(pivot.motion, None if options.texture is None else pivot.wrinkle)
 
     def _place(self, template: str, resolution: int | None) -> _Placed:
+        from models.layout import layout_of
         from models.mmtalker.sampling import sample_surface, sample_template
 
         networks, head = self._networks, self._templates[template]
@@ -369,7 +393,8 @@ class LocalEngine:
             surface = sample_surface(canonical.atlas, networks.motion.log_density, resolution)
             head = sample_template(head, canonical, surface)
         rim = canonical.rim_anchors
-        return _Placed(head, networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim))
+        surface, maps = networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim)
+        return _Placed(head, surface, maps, layout_of(head, canonical))
 
 
 def _styles_of(options: AnimateOptions, pivot: StylePivot | None) -> dict[str, str]:
@@ -393,12 +418,37 @@ class Networks:
     textalker: "TexTalkerMotion"
     encoders: "MapEncoders"
     upsampler: "MapUpsampler"
+    skins: "Skins"
     checkpoints: Mapping[str, str]
 
     @property
     def autoencoders(self) -> str:
         """Names the spaces that latents and pivots lie in."""
         return autoencoders_id(self.checkpoints)
+
+    def enlarger(self, large: bool, layout: "Layout | None", neutral: bytes | None) -> "Enlarger | None":
+        """What makes textures of wrinkles. large: upsampled, guided by an encoded texture, or by the skin that is
+        painted; layout: where the textures are not laid out as the atlas is. None where neither is.
+        """
+        from models.textalker.upsampler import Relayout
+
+        upsampler = None
+        if large:
+            upsampler = self._own_upsampler if neutral is None else self._guided(neutral, layout)
+        return upsampler if layout is None else Relayout(layout, upsampler, self.upsampler.config.size)
+
+    @cached_property
+    def _own_upsampler(self) -> "GuidedUpsampler":
+        return self._guided(self.skins.png(self.upsampler.config.large), None)
+
+    def _guided(self, neutral: bytes, layout: "Layout | None") -> "GuidedUpsampler":
+        from models.textalker.upsampler import GuidedUpsampler, guide_of
+
+        large = self.upsampler.config.large
+        with Image.open(BytesIO(neutral)) as image:
+            texture = np.asarray(image.convert("RGB"))
+        texture = texture if layout is None else layout.to_atlas(texture, large)
+        return GuidedUpsampler(self.upsampler, guide_of(texture, large))
 
     def pivot_of(self, file: BinaryIO, template: "Template", id: str) -> StylePivot:
         """The mean latents of an example sequence (Eq. 5). Raises what `read_example` and `check_topology` do."""
@@ -423,6 +473,7 @@ def open_networks(
     from models.features import open_encoder
     from models.mmtalker.network import load_mmtalker
     from models.mmtalker.streaming import MMTalkerMotion
+    from models.skin.cabinet import Skins
     from models.template import load_head
     from models.textalker.autoencoder import load_autoencoder
     from models.textalker.decoding import PairDecoders
@@ -443,6 +494,12 @@ def open_networks(
         part: load_autoencoder(files[f"textalker-{part}"], part, head.atlas.fingerprint)
         for part in ("motion", "wrinkle")
     }
+    upsampler = load_upsampler(files["textalker-upsampler"], head.atlas.fingerprint)
+    if upsampler.config.size != parts["wrinkle"].config.size:
+        raise CheckpointError(
+            f"{files['textalker-upsampler']} enlarges maps of {upsampler.config.size} texels; the wrinkle auto-encoder "
+            f"makes {parts['wrinkle'].config.size}: train it again"
+        )
     encoder = open_encoder(mmtalker.config.encoder, files["speech"], runtime)
     latents = parts["motion"].config.latents
     for name, other in _misfits(mmtalker.config, denoiser.config, digests, encoder.width, latents):
@@ -460,7 +517,8 @@ def open_networks(
             sampling.steps,
         ),
         MapEncoders(head, parts["motion"], parts["wrinkle"], runtime),
-        MapUpsampler(load_upsampler(files["textalker-upsampler"], head.atlas.fingerprint), runtime),
+        MapUpsampler(upsampler, runtime),
+        Skins(head, runtime.cache),
         digests,
     )
 

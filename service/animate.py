@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from models.audio import AudioLimits, decode_audio
-from models.core import Clip, StylePivot
+from models.core import PLAIN_TEXTURE, Clip, StylePivot, frame_count
 from models.engine import ENGINES, Engine
 from models.errors import InputError, OutOfRange, TooLarge, UnknownName
 from models.styles import parse_style
@@ -94,6 +94,12 @@ def check_combination(form: AnimateForm) -> None:
         raise _impossible(
             f"format = codes with engine = {form.engine}, which has none; wanted engine = textalker: set it", "format"
         )
+    if form.format == "codes" and (form.texture or 0) > PLAIN_TEXTURE:
+        raise _impossible(
+            f"texture = {form.texture} with format = codes, whose maps clients enlarge themselves; wanted at most "
+            f"{PLAIN_TEXTURE}: ask for less, or for another format",
+            "texture",
+        )
     if form.format == "bundle" and form.texture is None:
         raise _impossible(
             "format = bundle without textures; wanted some: set texture, with engine = textalker", "texture"
@@ -123,8 +129,9 @@ def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
     """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left."""
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
     waveform = decode_audio(form.audio.file, limits)
+    _check_texels(frame_count(waveform.duration_s, form.fps), form, settings)
     clip = engine.animate(waveform, form.options(), template=form.template, pivot=_one_off_style(engine, form))
-    check_clip(clip, settings, writes_every_texture=ENCODERS[form.format].writes_every_texture)
+    check_clip(clip, settings)
     return clip
 
 
@@ -138,7 +145,7 @@ def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
         raise
 
 
-def check_clip(clip: Clip, settings: Settings, *, writes_every_texture: bool) -> None:
+def check_clip(clip: Clip, settings: Settings) -> None:
     """Refuse a clip over the limits that only the head and the length of the speech decide."""
     points = len(clip.mesh.vertices)
     if points > settings.max_points:
@@ -152,10 +159,15 @@ def check_clip(clip: Clip, settings: Settings, *, writes_every_texture: bool) ->
             f"{settings.max_frame_points:,}: send shorter audio, or ask for fewer points or frames per second",
             field="resolution",
         )
-    texels = clip.frame_count * (clip.texture or 0) ** 2
-    if writes_every_texture and texels > settings.max_frame_texels:
+
+
+def _check_texels(frames: int, form: AnimateForm, settings: Settings) -> None:
+    """Refuse more textures than may be written, before a large skin is painted for them."""
+    texels, texel_bytes = frames * (form.texture or 0) ** 2, ENCODERS[form.format].texel_bytes
+    if texel_bytes and texels > settings.max_frame_texels:
         raise TooLarge(
-            f"{clip.frame_count:,} frames of {clip.texture}² texels are {texels:,}; the limit is "
-            f"{settings.max_frame_texels:,}: send shorter audio, ask for smaller textures, or for glb or bundle",
+            f"{frames:,} frames of {form.texture}² texels are {texels:,}, about {texels * texel_bytes / 1e6:,.0f} MB; "
+            f"the limit is {settings.max_frame_texels:,} texels: send shorter audio, ask for smaller textures, or for "
+            "glb or bundle",
             field="texture",
         )

@@ -43,8 +43,7 @@ def _chosen_file(value: Any) -> Any:
 
 def _check_texture(size: int) -> int:
     if size not in TEXTURES:
-        later = "; larger ones come with a later part" if size > max(TEXTURES) else ""
-        raise PydanticCustomError("texture_size", f"{TEXTURES_WANTED}{later}")
+        raise PydanticCustomError("texture_size", TEXTURES_WANTED)
     return size
 
 
@@ -58,9 +57,9 @@ def _drop_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
-TEXTURES = (512, 1024)
+TEXTURES = (512, 1024, 2048, 4096, 8192)
 """Sizes that wrinkle textures come in."""
-TEXTURES_WANTED = f"none, {' or '.join(map(str, TEXTURES))}"
+TEXTURES_WANTED = f"none, {', '.join(map(str, TEXTURES[:-1]))} or {TEXTURES[-1]}"
 
 MIN_POINTS, MAX_POINTS = AnimateOptions.MIN_POINTS, AnimateOptions.MAX_POINTS
 POINTS_SCHEMA = {"type": "integer", "minimum": MIN_POINTS, "maximum": MAX_POINTS}

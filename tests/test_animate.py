@@ -115,7 +115,7 @@ def test_wrinkle_style_overrides_style(client: TestClient, engine: FakeEngine) -
 
 
 @pytest.mark.parametrize("name", sorted(set(ENCODERS) - {"codes"}))
-@pytest.mark.parametrize("size", [512, 1024])
+@pytest.mark.parametrize("size", [512, 1024, 2048])
 def test_textures_come_in_every_format_at_the_size_asked_for(client: TestClient, name: str, size: int) -> None:
     fields = WRINKLED | {"texture": str(size), "format": name, "fps": "5"}
     content = post(client, **fields, style="calm").content
@@ -127,7 +127,8 @@ def test_textures_come_in_every_format_at_the_size_asked_for(client: TestClient,
     packed = content
     if name != "glb":
         with ZipFile(BytesIO(content)) as archive:
-            wanted = {"obj": "frame_000000.jpg", "glb-sequence": "frame_000000.glb", "bundle": "wrinkle_0.png"}[name]
+            wrinkle = "wrinkle_0.png" if size <= 1024 else "wrinkle_0.jpg"
+            wanted = {"obj": "frame_000000.jpg", "glb-sequence": "frame_000000.glb", "bundle": wrinkle}[name]
             packed = archive.read(wanted)
     start = max(packed.find(b"\x89PNG"), packed.find(b"\xff\xd8\xff"))
     with Image.open(BytesIO(packed[start:])) as image:
@@ -230,8 +231,9 @@ def test_the_same_request_gives_the_same_bytes(client: TestClient) -> None:
         ({"texture": "512.0"}, 400, "malformed", "texture"),
         ({"texture": "1024"}, 422, "impossible_combination", "texture"),
         ({"texture": "3000", "engine": "textalker"}, 422, "out_of_range", "texture"),
-        ({"texture": "2048", "engine": "textalker"}, 422, "out_of_range", "texture"),
-        ({"texture": "8192", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"texture": "16384", "engine": "textalker"}, 422, "out_of_range", "texture"),
+        ({"texture": "8192"}, 422, "impossible_combination", "texture"),
+        ({"texture": "2048", "engine": "textalker", "format": "codes"}, 422, "impossible_combination", "texture"),
         ({"texture": "0", "engine": "textalker"}, 422, "out_of_range", "texture"),
         ({"texture": "-512", "engine": "textalker"}, 422, "out_of_range", "texture"),
         ({"format": "codes"}, 422, "impossible_combination", "format"),
@@ -427,11 +429,21 @@ def test_a_basis_of_textures_is_not_counted_by_the_frame(small: TestClient, name
     assert post(small, audio=("a.wav", wav(1.1)), fps="10", format=name, **WRINKLED).status_code == 200
 
 
-def test_sizes_that_come_later_are_refused_with_those_that_work(client: TestClient) -> None:
-    detail = post(client, engine="textalker", texture="2048").json()["detail"]
-    assert detail == "texture is '2048'; wanted none, 512 or 1024; larger ones come with a later part"
-    detail = post(client, engine="textalker", texture="600").json()["detail"]
-    assert detail == "texture is '600'; wanted none, 512 or 1024"
+def test_other_sizes_are_refused_with_those_that_work(client: TestClient) -> None:
+    detail = post(client, engine="textalker", texture="3000").json()["detail"]
+    assert detail == "texture is '3000'; wanted none, 512, 1024, 2048, 4096 or 8192"
+
+
+@pytest.mark.parametrize(("name", "megabytes"), [("npz-stream", "4,027 MB"), ("obj", "201 MB")])
+def test_too_many_texels_are_refused_before_the_engine_starts_with_what_they_would_take(
+    engine: FakeEngine, name: str, megabytes: str
+) -> None:
+    with TestClient(create_app(Settings(max_frame_texels=600_000_000), engine)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        response = post(client, engine="textalker", texture="8192", format=name, fps="50")
+    assert (response.status_code, response.json()["field"]) == (413, "texture")
+    assert megabytes in response.json()["detail"]
+    assert not engine.calls
 
 
 def test_a_head_of_too_many_points_is_refused_at_native(engine: FakeEngine) -> None:

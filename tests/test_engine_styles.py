@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import pytest
 from tiny import speech
-from tiny_engine import a_style, tiny_engine, tiny_networks, tiny_styles
-from tiny_textalker import MOTION, WRINKLE, face
+from tiny_engine import TinySkins, a_style, tiny_engine, tiny_networks, tiny_styles
+from tiny_textalker import MOTION, UPSAMPLER, WRINKLE, face
 
 from models.core import AnimateOptions, Clip, Frame, StylePivot
 from models.engine import ENGINES, LocalEngine
@@ -22,8 +22,9 @@ from models.errors import (
     UnknownName,
     UnsupportedMedia,
 )
-from models.pivots import pivot_bytes
+from models.pivots import StyleBook, pivot_bytes
 from service.encoders import ENCODERS, encode
+from service.encoders.textures import resize
 
 SECONDS = 1.3
 TEXTURED = AnimateOptions("textalker", texture=WRINKLE.size)
@@ -420,3 +421,78 @@ def test_a_mix_that_cannot_be_is_refused_and_not_kept(id, motion, wrinkle):
     with pytest.raises(InputError):
         own.mix_style(id, motion, wrinkle)
     assert len(own.styles) == len(tiny_styles())
+
+
+# Large textures.
+
+
+def test_a_large_texture_has_the_painted_skin_and_an_enlarger_guided_by_it():
+    made = clip(replace(TEXTURED, texture=2048))
+    assert made.enlarger is not None
+    assert made.mesh.base_color_png == TinySkins().png(2048)
+    wrinkles = next(made.frames).wrinkles
+    image = made.enlarger.image(wrinkles)
+    assert image.shape == (UPSAMPLER.large, UPSAMPLER.large, 3)
+    assert np.array_equal(image, clip(replace(TEXTURED, texture=8192)).enlarger.image(wrinkles))
+    assert not np.array_equal(image, resize(wrinkles, UPSAMPLER.large))
+    made.frames.close()
+
+
+def test_textures_that_keep_up_with_speech_are_not_enlarged():
+    made = clip(replace(TEXTURED, texture=1024))
+    assert made.enlarger is None
+    assert made.mesh.base_color_png == face().base_color_png
+    made.frames.close()
+
+
+@pytest.mark.parametrize("texture", [None, 512, 2048])
+def test_a_users_own_skin_takes_the_place_of_the_heads(texture):
+    """It guides the upsampler, too."""
+    own = TinySkins().png(256)
+    made = tiny_engine().animate(speech(0.1), replace(TEXTURED, texture=texture), neutral=own)
+    assert made.mesh.base_color_png == own
+    if texture == 2048:
+        wrinkles = next(made.frames).wrinkles
+        painted = clip(replace(TEXTURED, texture=texture)).enlarger
+        assert not np.array_equal(made.enlarger.image(wrinkles), painted.image(wrinkles))
+    made.frames.close()
+
+
+def test_nothing_is_added_where_no_skin_folds():
+    enlarger = clip(replace(TEXTURED, texture=2048)).enlarger
+    image = enlarger.image(np.zeros((WRINKLE.size, WRINKLE.size, 3), np.float16))
+    assert not image.any()
+    assert not np.concatenate(list(enlarger.rows(image, 2048))).any()
+
+
+def test_strips_of_a_size_are_the_interpolated_image():
+    enlarger = clip(replace(TEXTURED, texture=2048)).enlarger
+    image = np.random.default_rng(0).normal(0, 0.1, (enlarger.large, enlarger.large, 3)).astype(np.float32)
+    strips = np.concatenate(list(enlarger.rows(image, 2 * enlarger.large)))
+    inner = slice(4, -4)  # libraries differ at the border
+    assert np.abs(strips - resize(image, 2 * enlarger.large))[inner, inner].max() < 0.05
+    assert np.array_equal(np.concatenate(list(enlarger.rows(image, enlarger.large))), image)
+
+
+def test_wrinkles_lie_where_a_templates_own_texture_has_them():
+    """A head whose texture is the atlas mirrored: so are its wrinkles, large ones and others."""
+    networks = tiny_networks()
+    own = LocalEngine(networks, StyleBook(tiny_styles(), None, networks.autoencoders), {"checkpoints": {}})
+    template = own._templates["default"]
+    uvs = template.mesh.uvs * [-1, 1] + [1, 0]
+    own._templates["mirrored"] = replace(template, mesh=replace(template.mesh, uvs=uvs.astype(np.float32)))
+    for texture in (64, 2048):
+        options = replace(TEXTURED, texture=texture)
+        skin = TinySkins().png(256)
+        plain, mirrored = (
+            own.animate(speech(0.1), options, template=id, neutral=skin) for id in ("default", "mirrored")
+        )
+        maps = next(plain.frames).wrinkles
+        assert np.array_equal(next(mirrored.frames).wrinkles, maps)
+        image = mirrored.enlarger.image(maps)
+        given = np.concatenate(list(mirrored.enlarger.rows(image, UPSAMPLER.large)))
+        wanted = resize(image, UPSAMPLER.large)[:, ::-1]
+        inside = given.any(2)
+        assert inside.mean() > 0.3
+        assert np.abs(given - wanted)[inside].mean() < 0.2 * np.abs(given - wanted[:, ::-1])[inside].mean()
+        plain.frames.close()

@@ -3,10 +3,12 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tiny import tiny_encoder, tiny_motion, tiny_network, tiny_speech
 from tiny_textalker import (
     MOTION,
@@ -48,10 +50,20 @@ def tiny_styles() -> tuple[StylePivot, ...]:
     return (*both, a_style("smooth", 3, wrinkle=None))
 
 
+class TinySkins:
+    """In place of painted skins: noise, by size."""
+
+    def png(self, size: int) -> bytes:
+        file = BytesIO()
+        noise = np.random.default_rng(size).integers(120, 136, (size // 8, size // 8, 3), np.uint8)
+        Image.fromarray(noise).resize((size, size)).save(file, "png", compress_level=1)
+        return file.getvalue()
+
+
 def tiny_networks(motion: MMTalkerMotion | None = None) -> Networks:
     """The tiny networks, perhaps with another MMTalker."""
     motion, upsampler = motion or tiny_motion(), tiny_map_upsampler()
-    return Networks(face(), tiny_speech(), motion, tiny_textalker(), tiny_encoders(), upsampler, SHA256)
+    return Networks(face(), tiny_speech(), motion, tiny_textalker(), tiny_encoders(), upsampler, TinySkins(), SHA256)
 
 
 def tiny_engine(styles: Path | None = None) -> LocalEngine:

@@ -41,6 +41,17 @@ def skin_file(head: Head, size: int, cache: Path, workers: int = 0) -> Path:
     return path
 
 
+class Skins:
+    """A head's neutral textures, as PNG. Safe to share."""
+
+    def __init__(self, head: Head, cache: Path) -> None:
+        self._head, self._cache = head, cache
+
+    def png(self, size: int) -> bytes:
+        """The texture at a size; see `skin_file`."""
+        return skin_file(self._head, size, self._cache).read_bytes()
+
+
 def _paint(head: Head, size: int, path: Path, workers: int) -> None:
     """Write the file whole or not at all."""
     log.info("painting the neutral skin of %d texels, once", size)

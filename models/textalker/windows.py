@@ -54,9 +54,7 @@ class LatentMotion:
     UnknownName for a sampler that there is not, OutOfRange for more steps than the schedule has.
     """
 
-    def __init__(
-        self, network: Denoiser, runtime: Runtime, sampler: str, sampler_steps: int
-    ) -> None:
+    def __init__(self, network: Denoiser, runtime: Runtime, sampler: str, sampler_steps: int) -> None:
         if sampler not in SAMPLERS:
             raise UnknownName("sampler", sampler, SAMPLERS)
         config = self.config = network.config

@@ -23,8 +23,8 @@ class Encoder(Protocol):
     """Of the file, dot included."""
     needs_whole_clip: ClassVar[bool]
     """True when no byte leaves before the last frame has come."""
-    writes_every_texture: ClassVar[bool]
-    """True when each frame's texture is written at its full size, false when a basis stands for all."""
+    texel_bytes: ClassVar[float]
+    """What a texel of a frame's texture takes in the file, about; 0 when a basis stands for all frames."""
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield what is known before the first frame. Leaves the clip's generators alone."""

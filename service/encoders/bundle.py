@@ -12,7 +12,7 @@ from service.encoders.whole_clip import WholeClipEncoder, animated_document, cli
 
 
 class BundleEncoder(WholeClipEncoder):
-    """`animation.glb`, `wrinkle_0.png` and so on, `weights.json` and `receipt.json`, all on one clock."""
+    """`animation.glb`, `wrinkle_0.png` or `.jpg` and so on, `weights.json` and `receipt.json`, all on one clock."""
 
     name = "bundle"
     media_type = "application/zip"
@@ -31,14 +31,15 @@ class BundleEncoder(WholeClipEncoder):
         assert wrinkles is not None
         clip, archive, digests = self._whole.clip, Archive(), {}
         members = {"animation.glb": b"".join(animated_document(clip, morphs).chunks())}
-        pictures = {f"wrinkle_{index}.png": picture.data for index, picture in enumerate(wrinkles.pictures())}
+        pictures = {f"wrinkle_{index}{each.extension}": each.data for index, each in enumerate(wrinkles.pictures)}
         weights = {"fps": clip.fps, "textures": list(pictures)} | wrinkles.fields()
         members |= pictures | {"weights.json": _json(weights)}
         for name, data in members.items():
             digests[name] = hashlib.sha256(data).hexdigest()
             yield archive.add_stored(name, data)
         facts = {"styles": dict(clip.styles), "texture": clip.texture, "max_error_mm": morphs.max_error_mm}
-        receipt = clip_facts(clip) | facts | {"psnr_db": wrinkles.psnr_db, "sha256": digests}
+        errors = {key: value for key, value in wrinkles.fields().items() if key.endswith("psnr_db")}
+        receipt = clip_facts(clip) | facts | errors | {"sha256": digests}
         yield archive.add_stored("receipt.json", _json(receipt))
         yield archive.finish()
 

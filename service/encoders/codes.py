@@ -21,7 +21,7 @@ class CodesEncoder(Encoder):
     media_type = MEDIA_TYPE
     extension = ".codes"
     needs_whole_clip = False
-    writes_every_texture = False
+    texel_bytes = 0.0
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic and header. OutOfRange for a clip without codes."""

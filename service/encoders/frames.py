@@ -19,7 +19,7 @@ class FramesEncoder(FrameEncoder):
     media_type = "application/x-talker-frames"
     extension = ".frames"
     needs_whole_clip = False
-    writes_every_texture = True
+    texel_bytes = 6.0
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic, header and the mesh."""

@@ -27,7 +27,7 @@ class GlbEncoder(WholeClipEncoder):
         self.close()
         document = animated_document(self._whole.clip, morphs)
         if wrinkles is not None:
-            images = [document.add_picture(picture) for picture in wrinkles.pictures()]
+            images = [document.add_picture(picture) for picture in wrinkles.pictures]
             fields = {"fps": self._whole.clip.fps, "images": images} | wrinkles.fields()
             document.root["asset"]["extras"]["wrinkles"] = fields
         yield from document.chunks()
@@ -40,7 +40,7 @@ class GlbSequenceEncoder(FrameEncoder):
     media_type = "application/zip"
     extension = ".zip"
     needs_whole_clip = False
-    writes_every_texture = True
+    texel_bytes = 0.3
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Split the mesh at its seams, once for all frames."""

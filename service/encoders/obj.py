@@ -10,7 +10,7 @@ from service.encoders.base import FrameEncoder
 from service.encoders.textures import base_color, composer_of
 
 _MATERIAL = "material.mtl"
-_TEXTURE = "base_color.png"
+_TEXTURE = "base_color"
 
 
 class ObjEncoder(FrameEncoder):
@@ -24,7 +24,7 @@ class ObjEncoder(FrameEncoder):
     media_type = "application/zip"
     extension = ".zip"
     needs_whole_clip = False
-    writes_every_texture = True
+    texel_bytes = 0.3
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield the neutral texture and the shared material; write uvs and faces out, once for all frames."""
@@ -34,9 +34,9 @@ class ObjEncoder(FrameEncoder):
         self._composer = composer_of(clip)
         neutral = self._composer.neutral() if self._composer else base_color(clip.mesh)
         if neutral is not None:
-            yield self._archive.add_stored(_TEXTURE, neutral.data)
+            yield self._archive.add_stored(f"{_TEXTURE}{neutral.extension}", neutral.data)
         if self._composer is None:
-            yield self._archive.add_deflated(_MATERIAL, _material(_TEXTURE if neutral else None))
+            yield self._archive.add_deflated(_MATERIAL, _material(f"{_TEXTURE}.png" if neutral else None))
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
         """Yield the frame's entry; with wrinkles its texture and its material, too."""

@@ -26,7 +26,9 @@ class WholeClip:
         self._offsets = self._held.enter_context(closing(OffsetSpool(len(clip.mesh.vertices))))
         self._wrinkles = None
         if clip.texture is not None:
-            self._wrinkles = self._held.enter_context(closing(BasisFit(clip.mesh.base_color_png, clip.texture)))
+            self._wrinkles = self._held.enter_context(
+                closing(BasisFit(clip.mesh.base_color_png, clip.texture, clip.enlarger))
+            )
 
     def append(self, frame: Frame) -> None:
         """Spool one more frame."""
@@ -49,7 +51,7 @@ class WholeClipEncoder(FrameEncoder):
     """A format that spools its frames and writes all in `end`, which subclasses have."""
 
     needs_whole_clip = True
-    writes_every_texture = False
+    texel_bytes = 0.0
 
     def __init__(self) -> None:
         self._held = ExitStack()
