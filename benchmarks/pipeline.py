@@ -31,6 +31,7 @@ from service.settings import Settings
 SOUND = Path(__file__).parents[1] / "tests" / "data" / "LJ001-0002.flac"
 NO_LIMITS = AudioLimits(max_bytes=2**40, max_seconds=1e6)
 STAGES = ("decode", "speech features", "motion", "maps", "seal and place", "encode")
+HEADS = ["audio s", *STAGES, "total", "first frame s", "engine MiB", "clip MiB"]
 MIB_IN_KIB = 1024
 TEXTURES = (512, 1024)
 
@@ -158,11 +159,10 @@ def machine() -> str:
     )
 
 
-def table(results: list[Result]) -> str:
-    heads = ["audio s", *STAGES, "total", "first frame s", "engine MiB", "clip MiB"]
-    rows = [heads, ["---:"] * len(heads), *(result.row() for result in results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("| " + " | ".join(map(str.rjust, row, widths)) + " |" for row in rows)
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = [heads, ["---:"] * len(heads), *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("| " + " | ".join(map(str.rjust, line, widths)) + " |" for line in lines)
 
 
 def parse() -> argparse.Namespace:
@@ -189,7 +189,8 @@ def main() -> None:
         warm = write_speech(1, Path(folder) / "warm.wav")
         pool.submit(measure, Case(warm, wanted.format, options)).result()  # the first start exports, which takes memory
         speeches = (write_speech(seconds, Path(folder) / f"{seconds:g}.wav") for seconds in wanted.seconds)
-        print(table([pool.submit(measure, Case(speech, wanted.format, options)).result() for speech in speeches]))
+        results = [pool.submit(measure, Case(speech, wanted.format, options)).result() for speech in speeches]
+    print(table(HEADS, [result.row() for result in results]))
 
 
 if __name__ == "__main__":
