@@ -3,8 +3,6 @@
 A wrinkle map is the natural logarithm of a texture over the neutral one, in sRGB values, row 0 at the top of the atlas.
 """
 
-import struct
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
@@ -15,28 +13,27 @@ from jaxtyping import Float32, UInt8
 from PIL import Image
 
 from models.errors import SHOWN, MalformedInput, TooLarge
+from models.pictures import PictureLimits, decode_picture, picture_size
 
 MAX_SIZE = 2048
 MAX_BASIS = 8
 FLOOR = 4
 """Of a channel, of 255: darker than that, a ratio is noise."""
 _LOG = np.log(np.maximum(np.arange(256), FLOOR) / 255).astype(np.float32)
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, KeyError, struct.error, zlib.error)
-"""What Pillow raises on a damaged file."""
 
 
 class TextureRatios(Sequence[np.ndarray]):
     """Wrinkle maps (S, S, 3) of a sequence of textures over a neutral one, each decoded when it is asked for.
 
-    All are encoded as PNG or JPEG. Refuses a picture that is damaged, not square, or of another size than the neutral
-    one (MalformedInput), and one over 2048 pixels (TooLarge); what only decoding shows is refused then.
+    Refuses what `picture_size` does, the limit being MAX_SIZE pixels, and a picture of another size than the neutral
+    one (MalformedInput); what only decoding shows is refused then.
     """
 
     def __init__(self, textures: Sequence[bytes], neutral: bytes) -> None:
         self._textures, self._neutral = textures, neutral
-        wanted = picture_size(neutral)
+        wanted = _size(neutral)
         for index, texture in enumerate(textures):
-            if (size := picture_size(texture)) != wanted:
+            if (size := _size(texture)) != wanted:
                 raise MalformedInput(
                     f"texture {index} is {size} pixels wide, the neutral one {wanted}; send all at one size",
                     code="bad_texture",
@@ -47,11 +44,11 @@ class TextureRatios(Sequence[np.ndarray]):
 
     def __getitem__(self, index: int) -> Float32[np.ndarray, "size size 3"]:  # type: ignore[override]
         """Decode one; slices are not taken."""
-        return _LOG[decode_picture(self._textures[index])] - self._rest
+        return _LOG[_decoded(self._textures[index])] - self._rest
 
     @cached_property
     def _rest(self) -> Float32[np.ndarray, "size size 3"]:
-        return np.asarray(_LOG[decode_picture(self._neutral)])
+        return np.asarray(_LOG[_decoded(self._neutral)])
 
 
 class BasisRatios(Sequence[np.ndarray]):
@@ -64,7 +61,7 @@ class BasisRatios(Sequence[np.ndarray]):
     def __init__(self, pictures: Sequence[bytes], scale: np.ndarray, offset: np.ndarray, weights: np.ndarray) -> None:
         if len(pictures) > MAX_BASIS:
             raise TooLarge(f"wrinkles of {len(pictures)} textures; the limit is {MAX_BASIS}: send fewer")
-        if len({picture_size(picture) for picture in pictures}) != 1:
+        if len({_size(picture) for picture in pictures}) != 1:
             raise MalformedInput("wrinkle textures of several sizes; send all at one size", code="bad_texture")
         self._pictures, self._scale, self._offset, self._weights = pictures, scale, offset, weights
 
@@ -81,7 +78,7 @@ class BasisRatios(Sequence[np.ndarray]):
 
     @cached_property
     def _texels(self) -> list[UInt8[np.ndarray, "size size 3"]]:
-        return [decode_picture(picture) for picture in self._pictures]
+        return [_decoded(picture) for picture in self._pictures]
 
 
 def read_basis(fields: Mapping[str, Any], picture: Callable[[Any], bytes]) -> BasisRatios | None:
@@ -105,25 +102,12 @@ def read_basis(fields: Mapping[str, Any], picture: Callable[[Any], bytes]) -> Ba
     return BasisRatios(pictures, scale, offset, weights)
 
 
-def picture_size(data: bytes) -> int:
-    """The width of a square picture, from its header alone. Refuses what `TextureRatios` does."""
-    with _open(data) as image:
-        width, height = image.size
-    if width != height:
-        raise MalformedInput(f"a texture of {width} by {height} pixels; wanted a square one", code="bad_texture")
-    if width > MAX_SIZE:
-        raise TooLarge(f"a texture of {width} pixels; the limit is {MAX_SIZE}: send it smaller")
-    return width
+def _size(picture: bytes) -> int:
+    return picture_size(BytesIO(picture), PictureLimits(MAX_SIZE))
 
 
-def decode_picture(data: bytes) -> UInt8[np.ndarray, "size size 3"]:
-    """sRGB values; an alpha channel is dropped. Refuses what `TextureRatios` does."""
-    picture_size(data)
-    try:
-        with _open(data) as image:
-            return np.asarray(image.convert("RGB"))
-    except _BROKEN as error:
-        raise _damaged(error) from error
+def _decoded(picture: bytes) -> UInt8[np.ndarray, "size size 3"]:
+    return decode_picture(BytesIO(picture), PictureLimits(MAX_SIZE))
 
 
 def resize_map(ratios: np.ndarray, size: int) -> Float32[np.ndarray, "size size 3"]:
@@ -133,16 +117,3 @@ def resize_map(ratios: np.ndarray, size: int) -> Float32[np.ndarray, "size size 
     filter_ = Image.Resampling.BOX if len(ratios) > size else Image.Resampling.BILINEAR
     planes = np.moveaxis(ratios, 2, 0).astype(np.float32, order="C")
     return np.stack([np.asarray(Image.fromarray(plane).resize((size, size), filter_)) for plane in planes], axis=2)
-
-
-def _open(data: bytes) -> Image.Image:
-    try:
-        return Image.open(BytesIO(data), formats=("PNG", "JPEG"))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise TooLarge(f"a texture of far more than {MAX_SIZE} pixels, the limit; send it smaller") from error
-    except _BROKEN as error:
-        raise _damaged(error) from error
-
-
-def _damaged(error: Exception) -> MalformedInput:
-    return MalformedInput(f"a texture that does not decode ({error}); send PNG or JPEG", code="bad_texture")
