@@ -2,7 +2,7 @@
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from io import SEEK_END, BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -20,17 +20,22 @@ UP = 2
 
 def write_png(file: BinaryIO, size: int, strips: Iterable[UInt8[np.ndarray, "rows size 3"]], level: int = 6) -> None:
     """A square sRGB image from strips of rows, the topmost first, `size` rows in all."""
-    file.write(SIGNATURE)
-    _chunk(file, b"IHDR", struct.pack(">II", size, size) + EIGHT_BIT_RGB)
+    file.writelines(png_chunks(size, strips, level))
+
+
+def png_chunks(
+    size: int, strips: Iterable[UInt8[np.ndarray, "rows size 3"]], level: int = 6
+) -> Generator[bytes, None, None]:
+    """What `write_png` writes, in pieces: one before the first strip, one a strip, and one after the last."""
+    yield SIGNATURE + _chunk(b"IHDR", struct.pack(">II", size, size) + EIGHT_BIT_RGB)
     packer, above = zlib.compressobj(level), np.zeros((1, 3 * size), np.uint8)
     for strip in strips:
         flat = strip.reshape(len(strip), -1)
         filtered = flat - np.concatenate([above, flat[:-1]])  # wraps around, as PNG wants it
         kinds = np.full((len(strip), 1), UP, np.uint8)
-        _chunk(file, b"IDAT", packer.compress(np.concatenate([kinds, filtered], 1).tobytes()))
+        yield _chunk(b"IDAT", packer.compress(np.concatenate([kinds, filtered], 1).tobytes()))
         above = flat[-1:]
-    _chunk(file, b"IDAT", packer.flush())
-    _chunk(file, b"IEND", b"")
+    yield _chunk(b"IDAT", packer.flush()) + _chunk(b"IEND", b"")
 
 
 def is_whole(path: Path, size: int) -> bool:
@@ -46,5 +51,5 @@ def is_whole(path: Path, size: int) -> bool:
         return (own, file.read()) == (beginning, end)
 
 
-def _chunk(file: BinaryIO, kind: bytes, data: bytes) -> None:
-    file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -1,10 +1,11 @@
-"""An animation on its way out: encoded in a worker thread, chunk by chunk, at the client's pace."""
+"""Long answers on their way out: made in a worker thread, chunk by chunk, at the client's pace."""
 
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from pathlib import PureWindowsPath
 from threading import Event
@@ -28,31 +29,29 @@ class ClientLeft(Exception):
     """Nobody reads the stream any more, which is no failure of ours."""
 
 
-class ClipStream(StreamingResponse):
-    """A clip as a response.
+class ChunkStream(StreamingResponse):
+    """The chunks of a file as a response; empty ones are not sent, but let the stream be stopped.
 
-    The status goes out with the first byte, so that a clip that fails before it is a plain 500. One that fails later,
+    The status goes out with the first byte, so that a file that fails before it is a plain 500. One that fails later,
     or whose client takes nothing for `stall_s` seconds, is cut: without its last chunk nobody takes it for a whole
-    file. When the client leaves, engine and encoder stop at the next chunk.
+    file. When the client leaves, what makes the chunks is closed at the next one. `open_chunks` is called in the worker
+    thread.
     """
 
-    def __init__(self, clip: Clip, encoder: Encoder, *, upload_name: str, stall_s: float) -> None:
-        super().__init__(
-            (),
-            media_type=encoder.media_type,
-            headers={
-                "X-Talker-Frames": str(clip.frame_count),
-                "X-Talker-Fps": f"{clip.fps:.12g}",
-                "X-Accel-Buffering": "no",
-                "Content-Disposition": attachment(upload_name, encoder.extension),
-            },
-        )
-        self._clip = clip
-        self._encoder = encoder
+    def __init__(
+        self,
+        open_chunks: Callable[[], Generator[bytes, None, None]],
+        *,
+        media_type: str,
+        headers: Mapping[str, str],
+        stall_s: float,
+    ) -> None:
+        super().__init__((), media_type=media_type, headers={**headers, "X-Accel-Buffering": "no"})
+        self._open_chunks = open_chunks
         self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the clip; returns or raises only when the engine is free again."""
+        """Send the file; returns or raises only when the engine is free again."""
         left = Event()
         watch = asyncio.create_task(_set_on_disconnect(receive, left))
 
@@ -73,8 +72,8 @@ class ClipStream(StreamingResponse):
             watch.cancel()
 
     def _pump(self, deliver: Callable[[Message], Coroutine[None, None, None]], left: Event) -> None:
-        """Encode and send, all in one worker thread, from the first frame to the closing of the generators."""
-        with closing(encode(self._clip, self._encoder)) as chunks:
+        """Make and send, all in one worker thread, from the first chunk to the closing of the generators."""
+        with closing(self._open_chunks()) as chunks:
             for message in self._messages(filter(None, _until(left, chunks))):
                 from_thread.run(deliver, message)
 
@@ -86,6 +85,22 @@ class ClipStream(StreamingResponse):
             for start in range(0, len(view), SLICE):
                 yield {"type": "http.response.body", "body": view[start : start + SLICE], "more_body": True}
         yield {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+class ClipStream(ChunkStream):
+    """A clip as a response, encoded as its frames come."""
+
+    def __init__(self, clip: Clip, encoder: Encoder, *, upload_name: str, stall_s: float) -> None:
+        super().__init__(
+            partial(encode, clip, encoder),
+            media_type=encoder.media_type,
+            headers={
+                "X-Talker-Frames": str(clip.frame_count),
+                "X-Talker-Fps": f"{clip.fps:.12g}",
+                "Content-Disposition": attachment(upload_name, encoder.extension),
+            },
+            stall_s=stall_s,
+        )
 
 
 def attachment(upload_name: str, extension: str) -> str:
