@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from models.errors import MalformedInput, OutOfRange, TooLarge, UnsupportedMedia
 
@@ -53,7 +53,7 @@ def decode_picture(file: BinaryIO, limits: PictureLimits) -> UInt8[np.ndarray, "
         with _open(file, limits) as image:
             image.load()
             image.info.pop("transparency", None)
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies
     except _BROKEN as error:
         raise _damaged(error) from error
 
@@ -70,7 +70,7 @@ def _open(file: BinaryIO, limits: PictureLimits) -> Image.Image:
         raise TooLarge(
             f"a texture of far more than {limits.largest} pixels along a side, the limit; send it smaller"
         ) from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise UnsupportedMedia(
             "a texture that is neither PNG nor JPEG, or empty; send one of them", code=CODE
         ) from error

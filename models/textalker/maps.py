@@ -6,12 +6,13 @@ that is smooth elsewhere. So the round trip is far better than the texels are la
 nothing bleeds across the mouth's slit, which is a hole in the chart. A wrinkle map is the sigmoid of the log-ratio of
 the frame's texture to the neutral one: 0.5 is neutral, and darker and lighter are symmetric. (The authors' release
 takes the ratio itself; its neutral texel is 0.4621.)
+As an image of 8 bits it is 0.5 + (level - 128) / 255, so that 128 is neutral, exactly.
 """
 
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float16, Float32, UInt8
 from scipy.sparse import csr_matrix, diags, identity, kron, vstack
 from scipy.sparse.linalg import SuperLU, splu
 
@@ -27,6 +28,8 @@ MIDDLE_WEIGHT = 0.5
 STIFF = ("teeth_upper", "teeth_lower", "eye_right", "eye_left")
 WRINKLE_GAIN = 4.0
 """Steepness of the sigmoid: lines are within ±0.5, which should not look all alike to it."""
+NEUTRAL_LEVEL = 128
+"""Of a wrinkle map as an image of 8 bits."""
 CONTRAST = 10.0
 """How much further from neutral wrinkle maps are for the networks, whose zero is neutral."""
 
@@ -115,6 +118,17 @@ def log_ratio(wrinkle: Float[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
     """`wrinkle_map` undone, within ±1.5."""
     inside = np.clip(wrinkle.astype(np.float32), 0.0025, 0.9975)
     return np.asarray(np.log(inside / (1 - inside)) / WRINKLE_GAIN)
+
+
+def map_levels(log_ratio: Float[np.ndarray, "..."]) -> UInt8[np.ndarray, "..."]:
+    """Log-ratio → a wrinkle map as an image of 8 bits."""
+    levels = NEUTRAL_LEVEL + 255 * (wrinkle_map(log_ratio) - 0.5)
+    return np.asarray(np.clip(np.rint(levels), 0, 255), np.uint8)
+
+
+def levels_ratio(levels: UInt8[np.ndarray, "..."]) -> Float16[np.ndarray, "..."]:
+    """`map_levels` undone; 0, which is beyond what a map can say, counts as 1."""
+    return np.asarray(log_ratio(0.5 + (np.arange(256) - NEUTRAL_LEVEL) / 255).astype(np.float16)[levels])
 
 
 def to_network(wrinkle: Float[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:

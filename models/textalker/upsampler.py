@@ -225,11 +225,15 @@ class MapUpsampler:
         a quarter of config.size; guide: `guide_of` the neutral texture, config.large texels; None leaves the map to
         itself. Checked at once: OutOfRange for other sizes.
         """
+        self.check_size(size)
+        self._check(wrinkles, guide)
+        return self._rows(wrinkles, size, guide)
+
+    def check_size(self, size: int) -> None:
+        """Refuse what `rows` does not give: OutOfRange."""
         allowed = [n for k in range(-2, 8) if (n := int(self.config.size * 2.0**k)) <= LARGEST]
         if size not in allowed:
             raise OutOfRange(f"a map of {size} texels; wanted one of {allowed}", field="size")
-        self._check(wrinkles, guide)
-        return self._rows(wrinkles, size, guide)
 
     def _rows(self, wrinkles: LogRatio, size: int, guide: Guide | None) -> Iterator[Strip]:
         image = self.enlarge(wrinkles, guide)
