@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import numpy as np
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from models.core import (
@@ -171,12 +172,20 @@ class Engine(Protocol):
         """Forget a user's style. UnknownName if there is none, Protected for a shipped one."""
         ...
 
+    def upsample(
+        self, wrinkles: Float[np.ndarray, "own own 3"], size: int, guide: UInt8[np.ndarray, "any any 3"] | None = None
+    ) -> Iterator[Float32[np.ndarray, "rows size 3"]]:
+        """A wrinkle map of log-ratios, of any size, at `size`: strips of rows from the top, as `upsample_map` gives
+        them. `guide` is a neutral texture (sRGB). Checked at once: OutOfRange for a size that cannot be had.
+        """
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Engines, checkpoint hashes, device and execution providers."""
         ...
 
     def warm_up(self) -> None:
-        """Run short inferences of every kind, so that no request pays for the first."""
+        """Run short animations of every kind, so that no request pays for the first."""
         ...
 
 
@@ -311,6 +320,14 @@ class LocalEngine:
     def remove_style(self, id: str) -> None:
         """See `Engine.remove_style`."""
         self._book.remove(id)
+
+    def upsample(
+        self, wrinkles: Float[np.ndarray, "own own 3"], size: int, guide: UInt8[np.ndarray, "any any 3"] | None = None
+    ) -> Iterator[Float32[np.ndarray, "rows size 3"]]:
+        """See `Engine.upsample`."""
+        from models.textalker.detail import upsample_map
+
+        return upsample_map(self._networks.upsampler, wrinkles, size, guide)
 
     def describe(self) -> dict[str, Any]:
         """See `Engine.describe`."""

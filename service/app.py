@@ -12,7 +12,7 @@ from fastapi import Depends, FastAPI, Request
 
 from models.engine import Engine
 from models.errors import SHOWN, MalformedInput, TalkerError
-from service import animate, codec, health, info, styles, templates
+from service import animate, codec, health, info, styles, templates, upsample
 from service.contract import install_contract
 from service.docs import install_docs
 from service.head_method import HeadAsGet
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
     install_problems(app)
-    for module in (animate, codec, styles, templates, info, health):
+    for module in (animate, upsample, codec, styles, templates, info, health):
         app.include_router(module.router)
     install_docs(app)
     install_studio(app)

@@ -10,8 +10,9 @@ from pydantic import BaseModel
 
 from service import form, problems, request_id
 from service.encoders import ENCODERS
+from service.pictures import PICTURES
 from service.problems import Problem
-from service.schemas import AnimateForm, ExampleForm, StyleMix
+from service.schemas import AnimateForm, ExampleForm, StyleMix, UpsampleForm
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -27,7 +28,10 @@ REASONS = {
     406: ("NotAcceptable", "No format meets `Accept`."),
     409: ("Conflict", "The id exists (`id_exists`), or what was shipped cannot be removed (`shipped_style`)."),
     413: ("TooLarge", "Over a limit; `detail` gives the number and the limit."),
-    415: ("UnsupportedMedia", "Not the media type that is wanted, not audio, not an example, or an unknown format."),
+    415: (
+        "UnsupportedMedia",
+        "Not the media type that is wanted, not audio, not a picture, not an example, or an unknown format.",
+    ),
     422: ("OutOfRange", "Out of range, or an impossible combination."),
     500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
     503: ("Busy", "Every slot is taken (`busy`), or the engine is still warming up (`not_ready`)."),
@@ -54,7 +58,7 @@ def headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in (request_id.HEADER, *names)}
 
 
-BODIES = (AnimateForm, ExampleForm, StyleMix)
+BODIES = (AnimateForm, ExampleForm, StyleMix, UpsampleForm)
 """What our own code reads, and FastAPI therefore does not know."""
 
 
@@ -67,6 +71,7 @@ def _body(model: type[BaseModel], media_type: str) -> dict[str, Any]:
 
 ANIMATE_BODY = _body(AnimateForm, form.MEDIA_TYPE)
 EXAMPLE_BODY = _body(ExampleForm, form.MEDIA_TYPE)
+UPSAMPLE_BODY = _body(UpsampleForm, form.MEDIA_TYPE)
 MIX_BODY = _body(StyleMix, "application/json")
 
 STYLE_CREATED = {"description": "The new style.", "headers": headers("Location")}
@@ -77,6 +82,12 @@ ANIMATION = {
     "description": "The animation, streamed. Where formats share a media type, `Accept` means the first.",
     "headers": headers("X-Talker-Frames", "X-Talker-Fps", "X-Accel-Buffering", "Content-Disposition"),
     "content": {encoder.media_type: {} for encoder in ENCODERS.values()},
+}
+
+UPSAMPLED = {
+    "description": "The wrinkle map, or the texture, at `size`.",
+    "headers": headers("X-Accel-Buffering", "Content-Disposition"),
+    "content": {media_type: {} for media_type in PICTURES},
 }
 
 

@@ -47,6 +47,12 @@ def _check_texture(size: int) -> int:
     return size
 
 
+def _check_image_size(size: int) -> int:
+    if size not in IMAGE_SIZES:
+        raise PydanticCustomError("texture_size", IMAGE_SIZES_WANTED)
+    return size
+
+
 def _as_text(value: Any) -> Any:
     """A mix in JSON may be an object: parse_style reads it as text."""
     return json.dumps(value) if isinstance(value, dict) else value
@@ -60,6 +66,10 @@ def _drop_default(schema: dict[str, Any]) -> None:
 TEXTURES = (512, 1024, 2048, 4096, 8192)
 """Sizes that wrinkle textures come in."""
 TEXTURES_WANTED = f"none, {', '.join(map(str, TEXTURES[:-1]))} or {TEXTURES[-1]}"
+
+IMAGE_SIZES = (1024, 2048, 4096, 8192)
+"""Sizes that wrinkle maps and textures are upsampled to."""
+IMAGE_SIZES_WANTED = "1024, 2048, 4096 or 8192"
 
 MIN_POINTS, MAX_POINTS = AnimateOptions.MIN_POINTS, AnimateOptions.MAX_POINTS
 POINTS_SCHEMA = {"type": "integer", "minimum": MIN_POINTS, "maximum": MAX_POINTS}
@@ -83,6 +93,12 @@ Texture = Annotated[
     WithJsonSchema(
         {"anyOf": [{"type": "string", "const": "none"}, {"type": "integer", "enum": list(TEXTURES)}]},
     ),
+]
+ImageSize = Annotated[
+    int,
+    AfterValidator(_check_image_size),
+    _written(WHOLE, IMAGE_SIZES_WANTED),
+    WithJsonSchema({"type": "integer", "enum": list(IMAGE_SIZES)}),
 ]
 OptionalText = Annotated[str | SkipJsonSchema[None], _named_none(""), Field(json_schema_extra=_drop_default)]
 """Left out or empty, as browsers send a field that nobody filled in, it is None."""

@@ -1,5 +1,7 @@
 """Formats: which encoder answers a request, by its `format` field or by `Accept`."""
 
+from collections.abc import Mapping
+
 from models.errors import SHOWN, MalformedInput, UnsupportedMedia
 from service.encoders import ENCODERS
 from service.problems import NotAcceptable
@@ -18,11 +20,16 @@ def format_accepted(accept: str | None) -> str:
     No header and `*/*` are `glb`. Raises NotAcceptable when nothing fits, MalformedInput for a quality that is no
     number from 0 to 1.
     """
+    return accepted(accept, {name: encoder.media_type for name, encoder in ENCODERS.items()})
+
+
+def accepted(accept: str | None, offered: Mapping[str, str]) -> str:
+    """`format_accepted` among other media types, by name; the first of them is what no header and `*/*` mean."""
     ranges = _qualities(accept or "*/*")
-    qualities = {name: _quality(encoder.media_type, ranges) for name, encoder in ENCODERS.items()}
+    qualities = {name: _quality(media_type, ranges) for name, media_type in offered.items()}
     best = max(qualities, key=lambda name: qualities[name])
     if qualities[best] == 0:
-        known = ", ".join(dict.fromkeys(encoder.media_type for encoder in ENCODERS.values()))
+        known = ", ".join(dict.fromkeys(offered.values()))
         raise NotAcceptable(f"Accept = {(accept or '')[:SHOWN]!r}; wanted one of {known}", field="Accept")
     return best
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.core import AnimateOptions
 from models.engine import ENGINES
 from service.encoders import ENCODERS
-from service.fields import Decimal, File, Mix, OptionalFile, OptionalText, Resolution, Texture, Whole
+from service.fields import Decimal, File, ImageSize, Mix, OptionalFile, OptionalText, Resolution, Texture, Whole
 
 
 class AnimateForm(BaseModel):
@@ -97,6 +97,26 @@ class AnimateForm(BaseModel):
             wrinkle_style=self.style if self.wrinkle_style is None else self.wrinkle_style,
             texture=self.texture,
         )
+
+
+class UpsampleForm(BaseModel):
+    """The fields of `POST /upsample`; any other is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    map: OptionalFile = Field(
+        default=None,
+        description="A wrinkle map, in which 128 is neutral: docs/formats.md. Instead of `texture` and `neutral`; like "
+        "them PNG or JPEG of 8 bits a channel, square, 64 to 8192 pixels.",
+    )
+    texture: OptionalFile = Field(default=None, description="A frame's texture, with `neutral`, at the same size.")
+    neutral: OptionalFile = Field(default=None, description="The texture of the face at rest.")
+    guide: OptionalFile = Field(
+        default=None,
+        description="A texture of the face at rest that tells where its skin creases, of 256 pixels or more. Without "
+        "it `neutral` is the guide, and a `map` has none.",
+    )
+    size: ImageSize = Field(description="Pixels along the side of what comes back.", examples=[1024])
 
 
 class ExampleForm(BaseModel):

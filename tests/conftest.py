@@ -77,8 +77,8 @@ class FakeEngine:
     """models.engine.Engine, made to misbehave.
 
     Wrinkles are as deep as the wrinkle style's share of calm, and leave the texels of the upper half alone. An example
-    is the word `example` and the value of its latents. It raises `failure` at the frame `fail_at`; at the
-    frame `hold_at` it sets `held` and waits for `gate`.
+    is the word `example` and the value of its latents. Upsampled, every map is neutral. It raises `failure` at the
+    frame, or the strip, `fail_at`; at `hold_at` it sets `held` and waits for `gate`.
     """
 
     def __init__(self) -> None:
@@ -197,17 +197,32 @@ class FakeEngine:
     def _frames(self, count: int, options: AnimateOptions) -> Iterator[Frame]:
         try:
             for index in range(count):
-                if index == self.hold_at:
-                    self.held.set()
-                    assert self.gate.wait(WAIT_S)
-                if index == self.fail_at:
-                    raise self.failure
+                self._misbehave(index)
                 offset = np.float32(0.001 * options.intensity * math.sin(index))
                 self.made += 1
                 wrinkles = self._wrinkles(index, options) if options.texture else None
                 yield Frame(index, index / options.fps, self.mesh.vertices + offset, wrinkles)
         finally:
             self.closed.set()
+
+    def upsample(self, wrinkles: np.ndarray, size: int, guide: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        return self._strips(size)
+
+    def _strips(self, size: int) -> Iterator[np.ndarray]:
+        try:
+            for index in range(size // 64):
+                self._misbehave(index)
+                self.made += 1
+                yield np.zeros((64, size, 3), np.float32)
+        finally:
+            self.closed.set()
+
+    def _misbehave(self, index: int) -> None:
+        if index == self.hold_at:
+            self.held.set()
+            assert self.gate.wait(WAIT_S)
+        if index == self.fail_at:
+            raise self.failure
 
     def _wrinkles(self, index: int, options: AnimateOptions) -> np.ndarray:
         """(16, 16, 3): two folds, each at its own pace."""

@@ -62,6 +62,7 @@ def test_every_route_is_in_the_contract_and_nothing_else(client: Any, contract: 
         "/styles/{id}",
         "/styles/{id}/pivot",
         "/templates",
+        "/upsample",
         "/templates/{id}",
         "/templates/{id}/mesh.glb",
         "/info",

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float16, Float32, UInt8
 from PIL import Image
 
 from models.errors import SHOWN, MalformedInput, TooLarge
@@ -49,6 +49,16 @@ class TextureRatios(Sequence[np.ndarray]):
     @cached_property
     def _rest(self) -> Float32[np.ndarray, "size size 3"]:
         return np.asarray(_LOG[_decoded(self._neutral)])
+
+
+def texture_ratio(
+    texture: UInt8[np.ndarray, "size size 3"], neutral: UInt8[np.ndarray, "size size 3"]
+) -> Float16[np.ndarray, "size size 3"]:
+    """The wrinkle map of a texture over the neutral one; a row at a time, as both may be large."""
+    result = np.empty(texture.shape, np.float16)
+    for row, above, below in zip(result, texture, neutral, strict=True):
+        row[:] = _LOG[above] - _LOG[below]
+    return result
 
 
 class BasisRatios(Sequence[np.ndarray]):

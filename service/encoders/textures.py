@@ -63,10 +63,7 @@ class TextureComposer:
             rows = slice(start, start + len(ratio))
             start = rows.stop
             if ratio.any():
-                shaded = np.exp(ratio)
-                shaded *= self.base[rows]
-                np.rint(shaded, out=shaded)
-                texture[rows] = np.clip(shaded, 0, 255, out=shaded)
+                texture[rows] = shade(self.base[rows], ratio)
         return texture
 
     def picture(self, wrinkles: Float[np.ndarray, "own own 3"]) -> Picture:
@@ -82,6 +79,16 @@ class TextureComposer:
 def composer_of(clip: Clip) -> TextureComposer | None:
     """What makes a clip's textures, if it has any."""
     return TextureComposer(clip.mesh.base_color_png, clip.texture, clip.enlarger) if clip.texture else None
+
+
+def shade(
+    neutral: UInt8[np.ndarray, "rows columns 3"], log_ratio: Float32[np.ndarray, "rows columns 3"]
+) -> UInt8[np.ndarray, "rows columns 3"]:
+    """A texture, or rows of one."""
+    shaded = np.exp(log_ratio)
+    shaded *= neutral
+    np.rint(shaded, out=shaded)
+    return np.clip(shaded, 0, 255, out=shaded).astype(np.uint8)
 
 
 def resize(image: Float[np.ndarray, "own own channels"], size: int) -> Float32[np.ndarray, "size size channels"]:
@@ -122,5 +129,5 @@ def _base_color(base_color_png: bytes | None, size: int) -> UInt8[np.ndarray, "s
     if base_color_png is None:
         return np.full((size, size, 3), PLAIN, np.uint8)
     with Image.open(BytesIO(base_color_png)) as image:
-        rgb = image.convert("RGB")
+        rgb = image if image.mode == "RGB" else image.convert("RGB")  # which copies, at 8192 a quarter of a GB
         return np.asarray(rgb if rgb.width == size else rgb.resize((size, size), Image.Resampling.LANCZOS))
