@@ -106,8 +106,8 @@ def check_combination(form: UpsampleForm) -> None:
 def start_upsampling(engine: Engine, form: UpsampleForm) -> Strips:
     """Decode the pictures and start the engine; for a worker thread. Raises every refusal that is left.
 
-    Of pictures of S² pixels 6 bytes a pixel are held for a map, 13 for a texture with its neutral one, 3 for a guide,
-    and 7 more while one is decoded; what the network takes and a strip come on top.
+    Of what came, 9 bytes a pixel are held at most for a map, 13 for a texture with its neutral one, and 3 for a guide:
+    1.1 GB where all have 8192². What the network takes and a strip come on top.
     """
     pictures = read_pictures(form)
     if form.map is not None:
