@@ -410,8 +410,8 @@ class LocalEngine:
             surface = sample_surface(canonical.atlas, networks.motion.log_density, resolution)
             head = sample_template(head, canonical, surface)
         rim = canonical.rim_anchors
-        surface, maps = networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim)
-        return _Placed(head, surface, maps, layout_of(head, canonical))
+        motion, maps = networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim)
+        return _Placed(head, motion, maps, layout_of(head, canonical))
 
 
 def _styles_of(options: AnimateOptions, pivot: StylePivot | None) -> dict[str, str]:

@@ -12,9 +12,12 @@ from models.audio import AudioLimits, decode_audio
 from models.core import PLAIN_TEXTURE, Clip, StylePivot, frame_count
 from models.engine import ENGINES, Engine
 from models.errors import InputError, OutOfRange, TooLarge, UnknownName
+from models.pictures import PictureLimits, decode_picture
 from models.styles import parse_style
 from service.contract import ANIMATE_BODY, ANIMATION, problem_responses
 from service.encoders import ENCODERS
+from service.encoders.textures import png
+from service.fields import TEXTURES
 from service.form import open_form
 from service.formats import format_accepted, format_named
 from service.problems import refusal
@@ -24,6 +27,8 @@ from service.settings import Settings
 from service.stream import ClipStream
 
 router = APIRouter(tags=["animate"])
+
+NEUTRAL = PictureLimits(max(TEXTURES), 64)
 
 
 async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmEngine) -> AsyncIterator[AnimateForm]:
@@ -100,6 +105,8 @@ def check_combination(form: AnimateForm) -> None:
             f"{PLAIN_TEXTURE}: ask for less, or for another format",
             "texture",
         )
+    if form.format == "codes" and form.neutral_file is not None:
+        raise _impossible("neutral_file with format = codes, which carries no texture; leave it out", "neutral_file")
     if form.format == "bundle" and form.texture is None:
         raise _impossible(
             "format = bundle without textures; wanted some: set texture, with engine = textalker", "texture"
@@ -130,7 +137,13 @@ def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
     waveform = decode_audio(form.audio.file, limits)
     _check_texels(frame_count(waveform.duration_s, form.fps), form, settings)
-    clip = engine.animate(waveform, form.options(), template=form.template, pivot=_one_off_style(engine, form))
+    clip = engine.animate(
+        waveform,
+        form.options(),
+        template=form.template,
+        pivot=_one_off_style(engine, form),
+        neutral=_own_skin(form),
+    )
     check_clip(clip, settings)
     return clip
 
@@ -142,6 +155,16 @@ def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
         return engine.read_style(form.style_file.file)
     except InputError as error:
         error.field = "style_file"
+        raise
+
+
+def _own_skin(form: AnimateForm) -> bytes | None:
+    if form.neutral_file is None:
+        return None
+    try:
+        return png(decode_picture(form.neutral_file.file, NEUTRAL)).data
+    except InputError as error:
+        error.field = "neutral_file"
         raise
 
 

@@ -9,8 +9,8 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -38,7 +38,7 @@ OPTIONS = (
     ("style", "neutral", "how the speech is acted: a style, or a mix such as calm(0.7)+lively(0.3)"),
     ("motion-style", "as --style", "the style of the motion alone"),
     ("wrinkle-style", "as --style", "the style of the wrinkles alone, with textalker"),
-    ("texture", "none", "size of the wrinkle textures, 512 or 1024, with textalker"),
+    ("texture", "none", "size of the wrinkle textures, 512, 1024, 2048, 4096 or 8192, with textalker"),
 )
 """Fields of the form: option, what it is when left out, and in words."""
 
@@ -86,8 +86,9 @@ def animate(options: argparse.Namespace) -> None:
     from service.encoders import ENCODERS, encode
 
     settings, output = _settings(), _checked_output(options.output)
-    with _opened(options.speech, "audio") as speech, _opened(options.style_file, "style_file") as style:
-        form = _form(options, speech, style)
+    uploads = {"audio": options.speech, "style_file": options.style_file, "neutral_file": options.neutral_file}
+    with ExitStack() as held:
+        form = _form(options, {name: held.enter_context(_opened(path, name)) for name, path in uploads.items()})
         check_form(form, settings)
         engine = _engine(settings)
         check_names(form, engine)
@@ -184,6 +185,9 @@ def _add_animate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument(
         "--style-file", type=Path, metavar="FILE", help="a stored pivot or an example sequence, instead of --style"
     )
+    parser.add_argument(
+        "--neutral-file", type=Path, metavar="FILE", help="the head's texture at rest, PNG or JPEG, instead of its own"
+    )
     parser.set_defaults(run=animate)
 
 
@@ -247,7 +251,7 @@ def _settings(**given: str | None) -> "Settings":
         raise MalformedInput(message) from error
 
 
-def _form(options: argparse.Namespace, speech: BinaryIO | None, style: BinaryIO | None) -> "AnimateForm":
+def _form(options: argparse.Namespace, files: Mapping[str, BinaryIO | None]) -> "AnimateForm":
     """The form that a client would send. Refuses what the service would."""
     from pydantic import ValidationError
     from starlette.datastructures import UploadFile
@@ -258,7 +262,7 @@ def _form(options: argparse.Namespace, speech: BinaryIO | None, style: BinaryIO 
     names = [name.replace("-", "_") for name, _, _ in OPTIONS]
     fields = {name: getattr(options, name) for name in names}
     fields |= {"format": options.format or _format_of(options.output)}
-    for name, file in (("audio", speech), ("style_file", style)):
+    for name, file in files.items():
         fields[name] = None if file is None else UploadFile(file, filename=file.name)
     try:
         return AnimateForm.model_validate({name: value for name, value in fields.items() if value is not None})

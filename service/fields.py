@@ -67,7 +67,7 @@ TEXTURES = (512, 1024, 2048, 4096, 8192)
 """Sizes that wrinkle textures come in."""
 TEXTURES_WANTED = f"none, {', '.join(map(str, TEXTURES[:-1]))} or {TEXTURES[-1]}"
 
-IMAGE_SIZES = (1024, 2048, 4096, 8192)
+IMAGE_SIZES = TEXTURES[1:]
 """Sizes that wrinkle maps and textures are upsampled to."""
 IMAGE_SIZES_WANTED = "1024, 2048, 4096 or 8192"
 

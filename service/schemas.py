@@ -46,6 +46,11 @@ class AnimateForm(BaseModel):
         "`wrinkle_style`: a stored pivot (`GET /styles/{id}/pivot`), or an example sequence as `POST "
         "/styles/{id}/pivot` takes it.",
     )
+    neutral_file: OptionalFile = Field(
+        default=None,
+        description="The texture of the head at rest, overriding the head's own, and what guides wrinkles above 1024: "
+        "PNG or JPEG of 8 bits a channel, square, 64 to 8192 pixels, laid out as the head's uvs are.",
+    )
     resolution: Resolution = Field(
         default="native",
         validate_default=True,
@@ -75,7 +80,8 @@ class AnimateForm(BaseModel):
     texture: Texture = Field(
         default="none",
         validate_default=True,
-        description="Size of the wrinkle textures, which textalker makes; with mmtalker any size is 422.",
+        description="Size of the wrinkle textures, which textalker makes; with mmtalker any size is 422. Above 1024 "
+        "they are upsampled, guided by the texture at rest, and `codes` has none.",
         examples=["none"],
     )
     format: str = Field(

@@ -6,7 +6,7 @@ import threading
 import time
 import wave
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -113,13 +113,14 @@ class FakeEngine:
         *,
         template: str = "default",
         pivot: StylePivot | None = None,
+        neutral: bytes | None = None,
     ) -> Clip:
         self.check(options, template=template, pivot=pivot)
         self.calls.append((waveform, options))
         self.pivots.append(pivot)
         count = frame_count(waveform.duration_s, options.fps)
         return Clip(
-            mesh=self.mesh,
+            mesh=self.mesh if neutral is None else replace(self.mesh, base_color_png=neutral),
             fps=options.fps,
             frame_count=count,
             seed=options.seed,

@@ -6,12 +6,14 @@ from io import BytesIO
 from typing import Any
 from zipfile import ZipFile
 
+import numpy as np
 import pytest
 from conftest import FakeEngine, wait_until, wav
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from models.png import png_chunks
 from service.app import create_app
 from service.encoders import ENCODERS
 from service.frames_reader import read_frames
@@ -174,6 +176,45 @@ def test_a_style_file_that_cannot_be_used_is_refused(
     )
     problem = response.json()
     assert (response.status_code, problem["code"], problem["field"]) == (status, code, field), problem
+    assert engine.made == 0
+
+
+def picture(size: int = 64, mode: str = "RGB", kind: str = "png") -> bytes:
+    file = BytesIO()
+    Image.new(mode, (size, size), {"RGB": (180, 140, 120), "P": 3, "I;16": 30_000}[mode]).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg"])
+def test_a_neutral_file_is_the_texture_at_rest(client: TestClient, kind: str) -> None:
+    """In either engine, and at its own size where no other is asked for."""
+    files = {"audio": wav(), "neutral_file": ("skin.any", picture(96, kind=kind))}
+    for fields, size in (({}, 96), (WRINKLED, 512)):
+        content = client.post("/animate", files=files, data=fields).content
+        with Image.open(BytesIO(content[content.find(b"\x89PNG") :])) as image:
+            assert image.size == (size, size)
+            assert np.abs(np.asarray(image, int) - [180, 140, 120]).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "fields", "status", "code"),
+    [
+        (picture(), {"format": "codes", "engine": "textalker"}, 422, "impossible_combination"),
+        (picture(32), {}, 422, "out_of_range"),
+        (picture(64, "I;16"), {}, 400, "bad_texture"),
+        (picture()[:60], {}, 400, "bad_texture"),
+        (b"no picture", {}, 415, "bad_texture"),
+        (next(png_chunks(60_000, ())) + picture()[33:], {}, 413, "too_large"),
+    ],
+    ids=["codes", "small", "16 bit", "cut", "text", "bomb"],
+)
+def test_a_neutral_file_that_cannot_be_used_is_refused(
+    client: TestClient, engine: FakeEngine, content: bytes, fields: dict[str, str], status: int, code: str
+) -> None:
+    files = {"audio": wav(), "neutral_file": ("skin.png", content)}
+    response = client.post("/animate", files=files, data=fields)
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["field"]) == (status, code, "neutral_file"), problem
     assert engine.made == 0
 
 

@@ -147,6 +147,14 @@ def test_a_style_file_is_the_style(speech: Path, engine: FakeEngine, tmp_path: P
     assert pivot.motion.tolist() == [0.25] * 4
 
 
+def test_a_neutral_file_is_the_texture_at_rest(speech: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), (1, 2, 3)).save(tmp_path / "skin.png")
+    assert run("animate", speech, "-o", tmp_path / "out.glb", "--neutral-file", tmp_path / "skin.png") == 0
+    content = (tmp_path / "out.glb").read_bytes()
+    with Image.open(io.BytesIO(content[content.find(b"\x89PNG") :])) as image:
+        assert image.getpixel((9, 9)) == (1, 2, 3)
+
+
 def test_styles_prints_a_line_a_style(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("styles") == 0
     assert [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()] == [
@@ -207,7 +215,7 @@ def test_the_settings_are_the_services(
         (["--intensity=-1"], "intensity is '-1'; wanted greater than or equal to 0"),
         (["--seed", "one"], "seed is 'one'; wanted a whole number"),
         (["--wrinkle-style", "calm"], "wrinkle_style = calm with engine = mmtalker"),
-        (["--texture", "2048", "--engine", "textalker"], "texture is '2048'; wanted none, 512 or 1024; larger ones"),
+        (["--texture", "3000", "--engine", "textalker"], "texture is '3000'; wanted none, 512, 1024, 2048"),
         (["--format", "bundle"], "format = bundle without textures"),
         (["--style-file", "example", "--style", "calm"], "style together with style_file"),
         (["--style-file", "cube"], "an example of 8 vertices"),
