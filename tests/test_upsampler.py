@@ -148,7 +148,7 @@ def test_a_guide_knows_relief_but_not_how_dark_the_skin_is():
     light, dark = (guide_of(np.round(texture * gain).astype(np.uint8), 64) for gain in (1.8, 0.9))
     assert not guide_of(np.full((128, 128, 3), 90, np.uint8), 64).any()
     assert light.std() > 0.1
-    assert np.corrcoef(light.ravel(), dark.ravel())[0, 1] > 0.99
+    assert np.corrcoef(light.ravel(), dark.ravel())[0, 1] > 0.98  # but for 8 bits
     np.testing.assert_allclose(light.std(), dark.std(), rtol=0.1)
 
 
