@@ -11,7 +11,7 @@ import wave
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from models.audio import AudioLimits, decode_audio
-from models.core import SAMPLE_RATE_HZ, AnimateOptions, Clip
+from models.core import PLAIN_TEXTURE, SAMPLE_RATE_HZ, AnimateOptions, Clip
 from models.engine import ENGINES, load_engine
 from service.encoders import ENCODERS, encode
+from service.fields import TEXTURES
 from service.frames_reader import CHUNK
 from service.settings import Settings
 
@@ -33,7 +34,6 @@ NO_LIMITS = AudioLimits(max_bytes=2**40, max_seconds=1e6)
 STAGES = ("decode", "speech features", "motion", "maps", "seal and place", "encode")
 HEADS = ["audio s", *STAGES, "total", "first frame s", "engine MiB", "clip MiB"]
 MIB_IN_KIB = 1024
-TEXTURES = (512, 1024)
 
 
 @dataclass(frozen=True)
@@ -72,20 +72,22 @@ def measure(case: Case) -> Result:
     before_mib = peak_mib()
     watch_stages(clock, case.format)
 
-    def started_clip() -> Clip:
+    def started_clip(options: AnimateOptions) -> Clip:
         with case.speech.open("rb") as file:
             waveform = timed(clock, "decode", decode_audio)(file, NO_LIMITS)
-        return engine.animate(waveform, case.options)
+        return engine.animate(waveform, options)
 
+    large = case.options.texture is not None and case.options.texture > PLAIN_TEXTURE
     started = perf_counter()
-    stream = encode(started_clip(), ENCODERS["npz-stream"]())
+    streamed = replace(case.options, texture=None) if large else case.options
+    stream = encode(started_clip(streamed), ENCODERS["npz-stream"]())
     next(chunk for chunk in stream if chunk.startswith(CHUNK))
     first_frame_s = perf_counter() - started
     stream.close()
     clock.clear()
 
     started = perf_counter()
-    clip = started_clip()
+    clip = started_clip(case.options)
     for _ in encode(clip, ENCODERS[case.format]()):
         pass
     total_s = perf_counter() - started

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -9,6 +10,9 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from models.png import png_chunks
+
+LEVEL = 3
+"""Of PNG's compression: a third of the time of zlib's own choice, 6, for a quarter more bytes."""
 
 Strips = Iterable[UInt8[np.ndarray, "rows size 3"]]
 Chunks = Generator[bytes, None, None]
@@ -35,7 +39,7 @@ class PictureFormat:
 
 
 PICTURES: Mapping[str, PictureFormat] = {
-    "image/png": PictureFormat(".png", png_chunks),
+    "image/png": PictureFormat(".png", partial(png_chunks, level=LEVEL)),
     "image/webp": PictureFormat(".webp", webp_chunks),
 }
 """By media type; the first is what `Accept: */*` means."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from PIL import Image
 from test_glb import Glb
 
 from service.frames_reader import read_frames
@@ -63,10 +64,11 @@ def is_ready(port: int) -> bool:
         return False
 
 
+@pytest.mark.timeout(900)  # a skin of 8192 is painted
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_its_requests_are_answered(port: int, tmp_path: Path) -> None:
     requests = [block for block in blocks("sh") if block.startswith("curl")]
-    assert len(requests) == 4
+    assert len(requests) == 5
     for request in requests:
         command = request.replace(":8000/", f":{port}/").replace(" -o ", f" -o {tmp_path}/")
         command = command.replace("@head.glb", f"@{tmp_path}/head.glb")
@@ -78,6 +80,12 @@ def test_its_requests_are_answered(port: int, tmp_path: Path) -> None:
         assert len(header.arrays["vertices"]) == 20_000
     with ZipFile(tmp_path / "frames.zip") as archive:
         assert len(archive.namelist()) == header.frame_count
+    with ZipFile(tmp_path / "head-8k.zip") as archive:
+        with archive.open("wrinkle_0.jpg") as file, Image.open(file) as image:
+            assert image.size == (8192, 8192)
+        assert sum(name.startswith("wrinkle") for name in archive.namelist()) <= 8
+        assert json.loads(archive.read("receipt.json"))["psnr_db"] > 40
+    assert (tmp_path / "head-8k.zip").stat().st_size < 150e6
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/styles") as answer:
         assert {"wry", "from-head"} <= {style["id"] for style in json.load(answer)}
 
