@@ -10,11 +10,15 @@ from jaxtyping import UInt8
 from PIL import Image, UnidentifiedImageError
 
 from models.errors import MalformedInput, OutOfRange, TooLarge, UnsupportedMedia
+from models.png import SIGNATURE
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DEPTH_AT = 24
 """Byte of a PNG that holds the bits of a channel."""
 CODE = "bad_texture"
+START_OF_SCAN = b"\xff\xda"
+MAX_SCANS = 100
+"""Of a JPEG: encoders write about ten."""
+BLOCK = 1 << 20
 _BROKEN = (OSError, ValueError, SyntaxError, EOFError, OverflowError, KeyError, struct.error, zlib.error)
 """What Pillow raises on a damaged file."""
 
@@ -31,7 +35,8 @@ def picture_size(file: BinaryIO, limits: PictureLimits) -> int:
     """The width of a square PNG or JPEG, from its header alone.
 
     UnsupportedMedia for what is neither; MalformedInput for a picture that is damaged, not square, animated, or has 16
-    bits a channel, which Pillow would cut to 8; TooLarge and OutOfRange for one outside the limits.
+    bits a channel, which Pillow would cut to 8; TooLarge and OutOfRange for one outside the limits, and for a JPEG of
+    more than MAX_SCANS scans, each of which costs a pass over all pixels.
     """
     with _open(file, limits) as image:
         width, height = image.size
@@ -76,9 +81,21 @@ def _open(file: BinaryIO, limits: PictureLimits) -> Image.Image:
         ) from error
     except _BROKEN as error:
         raise _damaged(error) from error
+    if image.format == "JPEG" and _scans(file) > MAX_SCANS:
+        raise TooLarge(f"a JPEG of more than {MAX_SCANS} scans, the limit; save it anew", code=CODE)
     if image.format == "PNG" and getattr(image, "is_animated", False):
         raise MalformedInput("an animated PNG; wanted one picture: send one frame", code=CODE)
     return image
+
+
+def _scans(file: BinaryIO) -> int:
+    """Scans of a JPEG, an embedded thumbnail's among them; what is compressed holds no such marker."""
+    file.seek(0)
+    count, last = 0, b""
+    while block := file.read(BLOCK):
+        count += (last + block).count(START_OF_SCAN)
+        last = block[-1:]
+    return count
 
 
 def _damaged(error: Exception) -> MalformedInput:

@@ -36,6 +36,15 @@ def decoded(data: bytes) -> np.ndarray:
     return decode_picture(io.BytesIO(data), LIMITS)
 
 
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded() -> None:
+    """Each costs a pass over all pixels: a small file could take hours."""
+    data = encoded(kind="jpeg", progressive=True)
+    decoded(data)
+    last = data.rindex(b"\xff\xda")
+    with pytest.raises(TooLarge, match="100 scans"):
+        decoded(data[:last] + data[last:-2] * 100 + data[-2:])
+
+
 def test_a_png_comes_back_value_for_value() -> None:
     np.testing.assert_array_equal(decoded(encoded()), SHADES)
 
