@@ -1,10 +1,10 @@
 """`POST /animate`: speech in, an animation out, with everything checked before the first byte."""
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Callable
+from typing import Annotated, BinaryIO, TypeVar
 
 from anyio import to_thread
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, UploadFile
 from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
@@ -12,7 +12,7 @@ from models.audio import AudioLimits, decode_audio
 from models.core import PLAIN_TEXTURE, Clip, StylePivot, frame_count
 from models.engine import ENGINES, Engine
 from models.errors import InputError, OutOfRange, TooLarge, UnknownName
-from models.pictures import PictureLimits, decode_picture
+from models.pictures import PictureLimits, decode_picture, picture_size
 from models.styles import parse_style
 from service.contract import ANIMATE_BODY, ANIMATION, problem_responses
 from service.encoders import ENCODERS
@@ -29,6 +29,7 @@ from service.stream import ClipStream
 router = APIRouter(tags=["animate"])
 
 NEUTRAL = PictureLimits(max(TEXTURES), 64)
+Read = TypeVar("Read")
 
 
 async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmEngine) -> AsyncIterator[AnimateForm]:
@@ -136,16 +137,16 @@ def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
     """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left."""
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
     waveform = decode_audio(form.audio.file, limits)
-    _check_texels(frame_count(waveform.duration_s, form.fps), form, settings)
-    clip = engine.animate(
+    frames, neutral = frame_count(waveform.duration_s, form.fps), _own_size(form)
+    check_points(frames, form.resolution or len(engine.templates[form.template].mesh.vertices), settings)
+    _check_texels(frames, form, neutral, settings)
+    return engine.animate(
         waveform,
         form.options(),
         template=form.template,
         pivot=_one_off_style(engine, form),
         neutral=_own_skin(form),
     )
-    check_clip(clip, settings)
-    return clip
 
 
 def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
@@ -158,39 +159,48 @@ def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
         raise
 
 
+def _own_size(form: AnimateForm) -> int:
+    """Of the texture that came with the request; 0 where none did."""
+    return 0 if form.neutral_file is None else _read_skin(form.neutral_file, picture_size)
+
+
 def _own_skin(form: AnimateForm) -> bytes | None:
-    if form.neutral_file is None:
-        return None
+    return None if form.neutral_file is None else png(_read_skin(form.neutral_file, decode_picture)).data
+
+
+def _read_skin(upload: UploadFile, read: Callable[[BinaryIO, PictureLimits], Read]) -> Read:
     try:
-        return png(decode_picture(form.neutral_file.file, NEUTRAL)).data
+        return read(upload.file, NEUTRAL)
     except InputError as error:
         error.field = "neutral_file"
         raise
 
 
-def check_clip(clip: Clip, settings: Settings) -> None:
+def check_points(frames: int, points: int, settings: Settings) -> None:
     """Refuse a clip over the limits that only the head and the length of the speech decide."""
-    points = len(clip.mesh.vertices)
     if points > settings.max_points:
         raise TooLarge(
             f"the head has {points:,} points; the limit is {settings.max_points:,}: ask for a resolution",
             field="resolution",
         )
-    if points * clip.frame_count > settings.max_frame_points:
+    if points * frames > settings.max_frame_points:
         raise TooLarge(
-            f"{clip.frame_count:,} frames of {points:,} points are {points * clip.frame_count:,}; the limit is "
+            f"{frames:,} frames of {points:,} points are {points * frames:,}; the limit is "
             f"{settings.max_frame_points:,}: send shorter audio, or ask for fewer points or frames per second",
             field="resolution",
         )
 
 
-def _check_texels(frames: int, form: AnimateForm, settings: Settings) -> None:
+def _check_texels(frames: int, form: AnimateForm, neutral: int, settings: Settings) -> None:
     """Refuse more textures than may be written, before a large skin is painted for them."""
-    texels, texel_bytes = frames * (form.texture or 0) ** 2, ENCODERS[form.format].texel_bytes
-    if texel_bytes and texels > settings.max_frame_texels:
+    encoder, size, field = ENCODERS[form.format], form.texture or 0, "texture"
+    if form.texture is None and encoder.repeats_neutral:
+        size, field = neutral, "neutral_file"
+    texels = frames * size**2
+    if encoder.texel_bytes and texels > settings.max_frame_texels:
         raise TooLarge(
-            f"{frames:,} frames of {form.texture}² texels are {texels:,}, about {texels * texel_bytes / 1e6:,.0f} MB; "
+            f"{frames:,} frames of {size}² texels are {texels:,}, about {texels * encoder.texel_bytes / 1e6:,.0f} MB; "
             f"the limit is {settings.max_frame_texels:,} texels: send shorter audio, ask for smaller textures, or for "
             "glb or bundle",
-            field="texture",
+            field=field,
         )

@@ -60,10 +60,12 @@ class Settings(BaseSettings):
     )
 
     concurrency: int = Field(
-        default=1, ge=1, description="Animations that run at once; each holds its slot for the whole stream."
+        default=1,
+        ge=1,
+        description="Animations and upsamplings that run at once; each holds its slot for the whole stream.",
     )
     queue: int = Field(
-        default=8, ge=0, description="Animations that wait for a slot; beyond that the answer is 503 `busy`."
+        default=8, ge=0, description="Requests that wait for a slot; beyond that the answer is 503 `busy`."
     )
     stall_s: float = Field(
         default=60,
@@ -89,7 +91,7 @@ class Settings(BaseSettings):
         description="Largest product of frames times points of one animation.",
     )
     max_frame_texels: int = Field(
-        default=6_000_000_000,
+        default=6_500_000_000,
         ge=1,
         description="Largest product of frames times texels of one animation, in formats where each frame has its own: "
         "12 s at 4096 and 30 frames per second.",

@@ -218,6 +218,28 @@ def test_a_neutral_file_that_cannot_be_used_is_refused(
     assert engine.made == 0
 
 
+def test_a_texture_that_every_frame_repeats_counts_as_one_of_its_own(engine: FakeEngine) -> None:
+    with TestClient(create_app(Settings(max_frame_texels=5 * 96**2), engine)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        files = {"audio": wav(), "neutral_file": ("skin.png", picture(96))}
+        for name, status in (("glb-sequence", 413), ("obj", 200), ("npz-stream", 200), ("glb", 200)):
+            response = client.post("/animate", files=files, data={"format": name})
+            assert response.status_code == status, name
+            if status == 413:
+                assert response.json()["field"] == "neutral_file"
+
+
+def test_too_many_points_are_refused_before_the_engine_starts(engine: FakeEngine) -> None:
+    with TestClient(create_app(Settings(max_frame_points=100), engine)) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        assert post(client).status_code == 413
+    assert not engine.calls
+
+
+def test_twelve_seconds_at_4096_are_within_the_default_limit() -> None:
+    assert Settings().max_frame_texels >= 12 * 30 * 4096**2
+
+
 def test_both_files_together_are_under_the_upload_limit(small: TestClient) -> None:
     """100 kB and what framing may add."""
     half = b"example 0.5" + b" " * 200_000
@@ -462,7 +484,8 @@ def test_a_limit_is_named_with_the_number(
 
 
 def test_what_is_within_the_limits_passes(small: TestClient) -> None:
-    assert post(small, audio=("a.wav", wav(1.0)), fps="40", resolution="1000").status_code == 200
+    for fields in ({"fps": "40"}, {"fps": "1", "resolution": "1000"}):
+        assert post(small, audio=("a.wav", wav(1.0)), **fields).status_code == 200
 
 
 @pytest.mark.parametrize("name", ["glb", "bundle"])

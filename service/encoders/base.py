@@ -25,6 +25,8 @@ class Encoder(Protocol):
     """True when no byte leaves before the last frame has come."""
     texel_bytes: ClassVar[float]
     """What a texel of a frame's texture takes in the file, about; 0 when a basis stands for all frames."""
+    repeats_neutral: ClassVar[bool]
+    """True when every frame holds the texture at rest where there are no wrinkles."""
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield what is known before the first frame. Leaves the clip's generators alone."""

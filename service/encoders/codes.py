@@ -22,6 +22,7 @@ class CodesEncoder(Encoder):
     extension = ".codes"
     needs_whole_clip = False
     texel_bytes = 0.0
+    repeats_neutral = False
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic and header. OutOfRange for a clip without codes."""

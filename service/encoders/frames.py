@@ -20,6 +20,7 @@ class FramesEncoder(FrameEncoder):
     extension = ".frames"
     needs_whole_clip = False
     texel_bytes = 6.0
+    repeats_neutral = False
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic, header and the mesh."""
@@ -38,12 +39,15 @@ class FramesEncoder(FrameEncoder):
             yield _message(ARRAY, array.tobytes())
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
-        """Yield a chunk of one frame: nothing waits."""
+        """Yield a CHNK of one frame, its wrinkles apart: nothing waits."""
         body = RANGE.pack(frame.index, 1) + frame.vertices.astype("<f4").tobytes()
-        if self._composer is not None:
+        if self._composer is None:
+            yield _message(CHUNK, body)
+        else:
             assert frame.wrinkles is not None
-            body += self._composer.log_ratio(frame.wrinkles).astype("<f2").tobytes()
-        yield _message(CHUNK, body)
+            wrinkles = self._composer.log_ratio(frame.wrinkles).astype("<f2", copy=False)
+            yield PREFIX.pack(CHUNK, len(body) + wrinkles.nbytes) + body
+            yield wrinkles.tobytes()
 
     def end(self) -> Iterator[bytes]:
         """Yield the end message, without which a reader takes the stream for cut."""

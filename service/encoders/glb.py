@@ -41,6 +41,7 @@ class GlbSequenceEncoder(FrameEncoder):
     extension = ".zip"
     needs_whole_clip = False
     texel_bytes = 0.3
+    repeats_neutral = True
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Split the mesh at its seams, once for all frames."""

@@ -25,6 +25,7 @@ class ObjEncoder(FrameEncoder):
     extension = ".zip"
     needs_whole_clip = False
     texel_bytes = 0.3
+    repeats_neutral = False
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield the neutral texture and the shared material; write uvs and faces out, once for all frames."""

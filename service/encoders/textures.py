@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float16, Float32, UInt8
 from PIL import Image
 
 from models.core import PLAIN_TEXTURE, Clip, Enlarger, Mesh
@@ -52,9 +52,13 @@ class TextureComposer:
         """The neutral texture: PNG, and JPEG above PLAIN_TEXTURE."""
         return small_or_jpeg(self.base)
 
-    def log_ratio(self, wrinkles: Float[np.ndarray, "own own 3"]) -> Float32[np.ndarray, "size size 3"]:
-        """A wrinkle map at the size of the textures."""
-        return np.concatenate(list(self._strips(wrinkles)))
+    def log_ratio(self, wrinkles: Float[np.ndarray, "own own 3"]) -> Float16[np.ndarray, "size size 3"]:
+        """A wrinkle map at the size of the textures: 0.4 GB at 8192."""
+        image, start = np.empty((self.size, self.size, 3), np.float16), 0
+        for ratio in self._strips(wrinkles):
+            image[start : start + len(ratio)] = ratio
+            start += len(ratio)
+        return image
 
     def compose(self, wrinkles: Float[np.ndarray, "own own 3"]) -> UInt8[np.ndarray, "size size 3"]:
         """The texture of a frame."""

@@ -52,6 +52,7 @@ class WholeClipEncoder(FrameEncoder):
 
     needs_whole_clip = True
     texel_bytes = 0.0
+    repeats_neutral = False
 
     def __init__(self) -> None:
         self._held = ExitStack()
