@@ -27,7 +27,6 @@ from models.core import (
     AnimateOptions,
     Clip,
     CodeStream,
-    Enlarger,
     Frame,
     Mesh,
     StylePivot,
@@ -53,7 +52,7 @@ if TYPE_CHECKING:
     from models.textalker.encoding import MapEncoders
     from models.textalker.playback import MapQuery
     from models.textalker.streaming import TexTalkerMotion
-    from models.textalker.upsampler import GuidedUpsampler, MapUpsampler
+    from models.textalker.upsampler import GuidedUpsampler, MapUpsampler, Relayout
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -251,11 +250,15 @@ class LocalEngine:
         placed = self._placed(template, options.resolution)
         mesh, enlarger = placed.head.mesh, None
         if options.texture is not None:
-            large = options.texture > PLAIN_TEXTURE
-            own = neutral or mesh.base_color_png if placed.layout else neutral
-            enlarger = self._networks.enlarger(large, placed.layout, own)
-            if large and own is None:
-                neutral = self._networks.skins.png(options.texture)
+            upsampler = None
+            if options.texture > PLAIN_TEXTURE:
+                default = placed.layout is None and mesh.base_color_png == self._networks.head.base_color_png
+                if neutral is None and default:
+                    upsampler = self._networks.own_upsampler
+                    neutral = self._networks.skins.png(options.texture)
+                else:
+                    upsampler = self._networks.guided(neutral or mesh.base_color_png, placed.layout)
+            enlarger = upsampler if placed.layout is None else self._networks.relaid(placed.layout, upsampler)
         if neutral is not None:
             mesh = replace(mesh, base_color_png=neutral)
         return Clip(
@@ -443,29 +446,28 @@ class Networks:
         """Names the spaces that latents and pivots lie in."""
         return autoencoders_id(self.checkpoints)
 
-    def enlarger(self, large: bool, layout: "Layout | None", neutral: bytes | None) -> "Enlarger | None":
-        """What makes textures of wrinkles. large: upsampled, guided by an encoded texture, or by the skin that is
-        painted; layout: where the textures are not laid out as the atlas is. None where neither is.
-        """
-        from models.textalker.upsampler import Relayout
-
-        upsampler = None
-        if large:
-            upsampler = self._own_upsampler if neutral is None else self._guided(neutral, layout)
-        return upsampler if layout is None else Relayout(layout, upsampler, self.upsampler.config.size)
-
     @cached_property
-    def _own_upsampler(self) -> "GuidedUpsampler":
-        return self._guided(self.skins.png(self.upsampler.config.large), None)
+    def own_upsampler(self) -> "GuidedUpsampler":
+        """What enlarges wrinkles of the default head, guided by the skin that is painted for it."""
+        return self.guided(self.skins.png(self.upsampler.config.large), None)
 
-    def _guided(self, neutral: bytes, layout: "Layout | None") -> "GuidedUpsampler":
+    def guided(self, neutral: bytes | None, layout: "Layout | None") -> "GuidedUpsampler":
+        """What enlarges wrinkles, guided by an encoded texture if there is one, which may have a layout of its own."""
         from models.textalker.upsampler import GuidedUpsampler, guide_of
 
+        if neutral is None:
+            return GuidedUpsampler(self.upsampler, None)
         large = self.upsampler.config.large
         with Image.open(BytesIO(neutral)) as image:
             texture = np.asarray(image.convert("RGB"))
         texture = texture if layout is None else layout.to_atlas(texture, large)
         return GuidedUpsampler(self.upsampler, guide_of(texture, large))
+
+    def relaid(self, layout: "Layout", upsampler: "GuidedUpsampler | None") -> "Relayout":
+        """What lays wrinkles, enlarged or not, out as a template's texture is."""
+        from models.textalker.upsampler import Relayout
+
+        return Relayout(layout, upsampler, self.upsampler.config.size)
 
     def pivot_of(self, file: BinaryIO, template: "Template", id: str) -> StylePivot:
         """The mean latents of an example sequence (Eq. 5). Raises what `read_example` and `check_topology` do."""
@@ -535,7 +537,7 @@ def open_networks(
         ),
         MapEncoders(head, parts["motion"], parts["wrinkle"], runtime),
         MapUpsampler(upsampler, runtime),
-        Skins(head, runtime.cache),
+        Skins(head, runtime.cache, runtime.threads),
         digests,
     )
 

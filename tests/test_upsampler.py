@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from models.checkpoint import Header, save_checkpoint
 from models.errors import CheckpointError, OutOfRange
-from models.runtime import Runtime
+from models.runtime import Runtime, open_runtime
 from models.textalker.maps import from_network, log_ratio
 from models.textalker.upsampler import (
     SIZES,
@@ -73,6 +73,34 @@ def test_tiles_are_the_whole(config):
     (stage,), (image, guide) = network(config).stages, as_tensors(config)
     by_tiles = tiled(lambda *inputs: (stage(*inputs),), image, guide, config)
     torch.testing.assert_close(by_tiles, stage(image, guide), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_two_stages_in_tiles_are_the_whole():
+    config = replace(DENSE, size=32, stages=2, tile=8)
+    assert config.stages == 2
+    served = MapUpsampler(network(config), TORCH).enlarge(wrinkles(config), some_guide(config))
+    whole = network(config)(*as_tensors(config))
+    torch.testing.assert_close(served, whole, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_paper_runs():
+    """All 23 blocks of both stages, on a small map."""
+    config = replace(SIZES["paper"], size=8)
+    made = network(config)(*as_tensors(config))
+    assert made.shape == (1, 3, 128, 128)
+    assert made.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cuda_is_the_cpu(tmp_path):
+    served, reference = (
+        MapUpsampler(network(), runtime).enlarge(wrinkles(), some_guide())
+        for runtime in (open_runtime("cuda", tmp_path), TORCH)
+    )
+    torch.testing.assert_close(served, reference, atol=1e-4, rtol=1e-4)
 
 
 @torch.no_grad()
@@ -150,6 +178,14 @@ def test_a_guide_knows_relief_but_not_how_dark_the_skin_is():
     assert light.std() > 0.1
     assert np.corrcoef(light.ravel(), dark.ravel())[0, 1] > 0.98  # but for 8 bits
     np.testing.assert_allclose(light.std(), dark.std(), rtol=0.1)
+
+
+def test_a_small_texture_guides_without_blocks():
+    """Enlarged smoothly: where the texture is a slope, the guide has no steps."""
+    ramp = np.repeat(np.repeat(np.linspace(80, 160, 32)[:, None, None], 32, 1), 3, 2).astype(np.uint8)
+    guide = guide_of(ramp, 256)
+    inner = slice(40, -40)
+    assert np.abs(np.diff(guide, axis=0)[inner]).max() < 0.25 * np.abs(15 * np.diff(np.log(ramp[..., 0]), axis=0)).max()
 
 
 def test_onnxruntime_gives_what_torch_gives(tmp_path):

@@ -106,6 +106,11 @@ def test_a_clip_without_a_wrinkle_needs_no_texture() -> None:
     assert basis.pictures == []
 
 
+def test_nor_does_one_that_would_be_enlarged() -> None:
+    basis = fitted(np.zeros((5, SIZE, SIZE, 3), np.float16), 64, Creaser(0.5))
+    assert (basis.pictures, basis.psnr_db, basis.enlarged_psnr_db) == ([], None, None)
+
+
 def test_textures_have_the_size_that_was_asked_for_and_show_the_same() -> None:
     maps = folds(40)
     large = played(fitted(maps, size=64))

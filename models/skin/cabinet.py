@@ -1,4 +1,4 @@
-"""Neutral skins that were painted once, kept as PNG files: an 8192² one takes most of a minute of a core."""
+"""Neutral skins that were painted once, kept as PNG files: an 8192² one takes fifty seconds of a core."""
 
 import hashlib
 import logging
@@ -21,6 +21,8 @@ LEVEL = 2
 MODELS = Path(__file__).parents[1]
 CODE = sorted([*MODELS.glob("skin/*.py"), *(MODELS / f"{name}.py" for name in ("atlas", "png", "surface", "texels"))])
 """What a skin's texels come from, beside the head."""
+MOST_WORKERS = 8
+"""Each takes 115 MB at 8192."""
 _painting = Lock()
 
 
@@ -28,8 +30,9 @@ def skin_file(head: Head, size: int, cache: Path, workers: int = 0) -> Path:
     """The neutral texture of the canonical head as a PNG file in a cache: painted the first time it is asked for, or
     when the file is damaged, and after the head or the code changed.
 
-    Memory is that of `NeutralSkin.rows` with so many workers; 0 are as many as there are cores. One skin at a time is
-    painted in a process; of several processes that paint the same one the last leaves its file, which is the same.
+    Memory is that of `NeutralSkin.rows` with so many workers; 0 are as many as there are cores, 8 at most. One skin at
+    a time is painted in a process; of several processes that paint the same one the last leaves its file, which is the
+    same.
     OutOfRange for sizes that `NeutralSkin` refuses.
     """
     check_size(size)
@@ -37,19 +40,19 @@ def skin_file(head: Head, size: int, cache: Path, workers: int = 0) -> Path:
     if not is_whole(path, size):
         with _painting:
             if not is_whole(path, size):  # nor has another thread painted it meanwhile
-                _paint(head, size, path, workers or os.cpu_count() or 1)
+                _paint(head, size, path, workers or min(os.cpu_count() or 1, MOST_WORKERS))
     return path
 
 
 class Skins:
     """A head's neutral textures, as PNG. Safe to share."""
 
-    def __init__(self, head: Head, cache: Path) -> None:
-        self._head, self._cache = head, cache
+    def __init__(self, head: Head, cache: Path, workers: int = 0) -> None:
+        self._head, self._cache, self._workers = head, cache, workers
 
     def png(self, size: int) -> bytes:
         """The texture at a size; see `skin_file`."""
-        return skin_file(self._head, size, self._cache).read_bytes()
+        return skin_file(self._head, size, self._cache, self._workers).read_bytes()
 
 
 def _paint(head: Head, size: int, path: Path, workers: int) -> None:

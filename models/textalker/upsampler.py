@@ -188,7 +188,8 @@ def enlarge(image: Maps, times: int) -> Maps:
 
 def guide_of(texture: UInt8[np.ndarray, "size size 3"], large: int) -> Guide:
     """What a neutral texture (sRGB) of any size tells a network whose maps become `large`."""
-    image = Image.fromarray(texture).resize((large, large), Image.Resampling.BOX)
+    way = Image.Resampling.BOX if len(texture) > large else Image.Resampling.BICUBIC
+    image = Image.fromarray(texture).resize((large, large), way)
     return sharpen(log_luminance(np.asarray(image)), large)
 
 
@@ -261,9 +262,9 @@ class MapUpsampler:
 
 
 class GuidedUpsampler:
-    """An upsampler and the skin that guides it: a `models.core.Enlarger`. Safe to share."""
+    """An upsampler and the skin that guides it, if any: a `models.core.Enlarger`. Safe to share."""
 
-    def __init__(self, upsampler: MapUpsampler, guide: Guide) -> None:
+    def __init__(self, upsampler: MapUpsampler, guide: Guide | None) -> None:
         self.large, self._upsampler, self._guide = upsampler.config.large, upsampler, guide
 
     def image(self, wrinkles: Float[np.ndarray, "own own 3"]) -> Float32[np.ndarray, "large large 3"]:

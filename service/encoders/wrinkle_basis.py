@@ -166,7 +166,7 @@ class BasisFit:
         bytes, None, tuple[Float32[np.ndarray, "shapes values"], Float32[np.ndarray, "shapes large large 3"]]
     ]:
         """The shapes as sums of frames, at the engine's own size and enlarged."""
-        keys, shares = found.of_frames()
+        keys, shares = found.of_frames() if len(found.mixture) else (np.zeros(0, int), np.zeros((0, 0)))
         shapes = np.zeros((len(shares), len(self._base)), np.float32)
         images = np.zeros((len(shares), enlarger.large, enlarger.large, 3), np.float32)
         for share, key in zip(shares.T.astype(np.float32), self._some(keys), strict=True):
