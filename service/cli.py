@@ -227,7 +227,7 @@ def _add_skin(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "skin",
         help="paint the default head's neutral texture",
         description="Paint the neutral texture of the default head: procedural, always the same, with pores, hairs and "
-        "relief as far as its size shows them. 8192 takes minutes and half a gigabyte of memory.",
+        "relief as far as its size shows them. 8192 takes half a minute of two cores, and half a gigabyte of memory.",
         allow_abbrev=False,
     )
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write it, as PNG")

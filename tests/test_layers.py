@@ -51,7 +51,7 @@ def imports(folder: str) -> Iterator[tuple[Path, str]]:
 
 def outside(folder: str) -> set[str]:
     """Distributions that a folder's files import."""
-    ours = {*PACKAGES, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    ours = {*PACKAGES, *(path.stem for name in ("tests", folder) for path in (ROOT / name).glob("*.py"))}
     names = {name for _, name in imports(folder)} - ours - sys.stdlib_module_names
     known = packages_distributions()
     return {normal(DISTRIBUTIONS.get(name) or known.get(name, [name])[0]) for name in names} - UNLISTED

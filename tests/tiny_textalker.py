@@ -27,7 +27,7 @@ WRINKLE = AutoencoderConfig("wrinkle", size=32, patch=8, widths=(8,), blocks=1, 
 JOINT = AutoencoderConfig("joint", size=32, channels=6, patch=8, widths=(8,), blocks=1, latent=8, codes=64)
 UPSAMPLER = UpsamplerConfig(size=32, width=4, depth=2, tile=16)
 DENOISER = DenoiserConfig(
-    MOTION.latents, WRINKLE.latents, SPEECH.width, width=16, layers=1, heads=2, mlp=1, window=6, previous=3, steps=20
+    MOTION.latents, WRINKLE.latents, SPEECH.width, width=16, layers=1, heads=2, mlp=1, window=6, previous=3, steps=40
 )
 
 
