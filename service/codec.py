@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from models.errors import TooLarge
 from models.textalker.codec import codec_head_bytes
 from service.contract import NOT_MODIFIED, headers, problem_responses
+from service.entity import unless_held
 from service.fields import Resolution
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 
@@ -38,7 +39,7 @@ def generator(
     request: Request, engine: WarmEngine, checkpoint: Annotated[str, Path(examples=["textalker-motion"])]
 ) -> Response:
     """The generator as a graph of its own: codebook entries by number, and the maps that the decoder makes of them."""
-    return _unless_held(request, engine.generator(checkpoint).read_bytes(), ONNX_TYPE)
+    return _answer(request, engine.generator(checkpoint).read_bytes(), ONNX_TYPE)
 
 
 @router.get(
@@ -55,13 +56,8 @@ def codec_head(
     _slot: HeldSlot,
 ) -> Response:
     """The mesh of a head at a resolution, where it reads motion maps, and how its lips seal: docs/formats.md."""
-    return _unless_held(request, codec_head_bytes(engine.codec_head(template, resolution)), NPZ_TYPE)
+    return _answer(request, codec_head_bytes(engine.codec_head(template, resolution)), NPZ_TYPE)
 
 
-def _unless_held(request: Request, data: bytes, media_type: str) -> Response:
-    """The file, or 304 for a client that has it. Its name stays when the weights change, so clients must ask again."""
-    tag = f'"{hashlib.sha256(data).hexdigest()}"'
-    fields = {"ETag": tag, "Cache-Control": "no-cache"}
-    if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=fields)
-    return Response(data, media_type=media_type, headers=fields)
+def _answer(request: Request, content: bytes, media_type: str) -> Response:
+    return unless_held(request, content, media_type, f'"{hashlib.sha256(content).hexdigest()}"', {})
