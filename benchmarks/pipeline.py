@@ -26,8 +26,8 @@ from models.core import PLAIN_TEXTURE, SAMPLE_RATE_HZ, AnimateOptions, Clip
 from models.engine import ENGINES, load_engine
 from service.encoders import ENCODERS, encode
 from service.fields import TEXTURES
-from service.frames_reader import CHUNK
 from service.settings import Settings
+from talker_client.frames import CHUNK
 
 SOUND = Path(__file__).parents[1] / "tests" / "data" / "LJ001-0002.flac"
 NO_LIMITS = AudioLimits(max_bytes=2**40, max_seconds=1e6)

@@ -16,9 +16,9 @@ from PIL import Image
 from models.png import png_chunks
 from service.app import create_app
 from service.encoders import ENCODERS
-from service.frames_reader import read_frames
 from service.settings import Settings
 from service.slots import Slots
+from talker_client.frames import read_frames
 
 BOUNDARY = "cut-here"
 

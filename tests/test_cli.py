@@ -21,9 +21,9 @@ from models.engine import Sampling
 from models.errors import CheckpointError, OutOfRange, TalkerError
 from service import cli
 from service.encoders import ENCODERS
-from service.frames_reader import read_frames
 from service.schemas import AnimateForm
 from service.settings import Settings
+from talker_client.frames import read_frames
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 HAS_WEIGHTS = "mmtalker" in json.loads((WEIGHTS / "manifest.json").read_text())

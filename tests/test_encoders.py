@@ -14,7 +14,7 @@ import pytest
 from models.core import Clip, Frame, Mesh
 from models.errors import OutOfRange, TalkerError
 from service.encoders import ENCODERS, encode, whole_clip, wrinkle_basis
-from service.frames_reader import FramesError, read_frames
+from talker_client.frames import FramesError, read_frames
 
 FPS = 30.0
 OF_FRAMES = sorted(set(ENCODERS) - {"codes"})
@@ -226,7 +226,7 @@ def test_a_bundle_without_textures_is_refused() -> None:
 
 
 def test_encoding_needs_no_torch() -> None:
-    code = "import service.encoders, service.frames_reader, sys; sys.exit('torch' in sys.modules)"
+    code = "import service.encoders, talker_client.frames, sys; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -12,7 +12,7 @@ from test_textures import noise_png
 
 from service.encoders import ENCODERS, encode
 from service.encoders.textures import TextureComposer
-from service.frames_reader import CHUNK, END, PREFIX, RANGE, FramesError, read_frames
+from talker_client.frames import CHUNK, END, PREFIX, RANGE, FramesError, read_frames
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "formats.md"
 

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from test_glb import Glb
 
-from service.frames_reader import read_frames
+from talker_client.frames import read_frames
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -88,6 +88,21 @@ def test_its_requests_are_answered(port: int, tmp_path: Path) -> None:
     assert (tmp_path / "head-8k.zip").stat().st_size < 150e6
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/styles") as answer:
         assert {"wry", "from-head"} <= {style["id"] for style in json.load(answer)}
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
+def test_the_upsampling_that_the_formats_tell_of_works(port: int, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "formats.md").read_text()
+    requests = [line.strip() for line in text.splitlines() if line.strip().endswith((" large.png", " frame-8k.png"))]
+    assert len(requests) == 2
+    for name, size in (("wrinkles", 256), ("neutral", 512), ("frame", 512)):
+        Image.new("RGB", (size, size), (150, 128, 120)).save(tmp_path / f"{name}.png")
+    for request in requests:
+        command = request.replace(":8000/", f":{port}/")
+        subprocess.run(["bash", "-ec", command], cwd=tmp_path, check=True, capture_output=True)
+    for name, size in (("large", 4096), ("frame-8k", 8192)):
+        with Image.open(tmp_path / f"{name}.png") as image:
+            assert image.size == (size, size)
 
 
 def test_its_command_line_writes_a_head(environment: dict[str, str], tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from test_glb import Glb
 from models.audio import AudioLimits, decode_audio
 from models.template import load_head
 from service.app import create_app
-from service.frames_reader import read_frames
 from service.settings import Settings
+from talker_client.frames import read_frames
 
 ROOT = Path(__file__).parents[1]
 VOICE = ROOT / "tests" / "data" / "LJ001-0002.flac"

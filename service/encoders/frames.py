@@ -9,7 +9,7 @@ import numpy as np
 from models.core import Clip, Frame
 from service.encoders.base import FrameEncoder
 from service.encoders.textures import composer_of
-from service.frames_reader import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
+from talker_client.frames import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
 
 
 class FramesEncoder(FrameEncoder):
