@@ -209,7 +209,7 @@ def sharpen(tone: Float32[np.ndarray, "rows columns"], large: int) -> Float32[np
 class MapUpsampler:
     """A network where it runs: log-ratio maps of its size in, strips of any size out.
 
-    Memory beside the network: `compact` 0.2 GB; `paper` 5 GB, most of it for one tile; and a strip.
+    Memory beside the network: `compact` 0.2 GB; `paper`, by reckoning, 5 GB, most of it for one tile; and a strip.
     """
 
     def __init__(self, network: Upsampler, runtime: Runtime) -> None:
