@@ -16,7 +16,8 @@ Match errors by class, never by message. A message has three parts: what came, w
 `service.problems` maps classes to the statuses above, in one table.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 SHOWN = 80
 """Characters of what came that a message repeats."""
@@ -85,6 +86,16 @@ class OutOfRange(InputError):
     """A well-formed value outside its range, or a combination that cannot be."""
 
     code = "out_of_range"
+
+
+@contextmanager
+def blaming(field: str) -> Iterator[None]:
+    """An InputError raised within names `field`, whatever it named before."""
+    try:
+        yield
+    except InputError as error:
+        error.field = field
+        raise
 
 
 class Busy(TalkerError):

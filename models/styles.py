@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Collection, Iterable
 
-from models.errors import SHOWN, InputError, MalformedInput, OutOfRange, TooLarge, UnknownName
+from models.errors import SHOWN, MalformedInput, OutOfRange, TooLarge, UnknownName, blaming
 
 MAX_TERMS = 64
 TERM = re.compile(r"([^()+]*)(?:\(([^()]*)\)\s*)?(\+|\Z)")
@@ -23,11 +23,8 @@ def parse_style(expression: str, known: Collection[str], *, field: str = "style"
     UnknownName for a style that is not `known`, OutOfRange for weights that are negative or all 0, MalformedInput for
     what is no expression, TooLarge for one of more than MAX_TERMS terms.
     """
-    try:
+    with blaming(field):
         return _shares(_json_terms(expression) if expression.lstrip().startswith("{") else _terms(expression), known)
-    except InputError as error:
-        error.field = field
-        raise
 
 
 def _shares(terms: Iterable[tuple[str, float]], known: Collection[str]) -> dict[str, float]:

@@ -5,13 +5,12 @@ from typing import Annotated, BinaryIO, TypeVar
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, UploadFile
-from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from models.audio import AudioLimits, decode_audio
 from models.core import PLAIN_TEXTURE, Clip, StylePivot, frame_count
 from models.engine import ENGINES, Engine
-from models.errors import InputError, OutOfRange, TooLarge, UnknownName
+from models.errors import InputError, OutOfRange, TooLarge, UnknownName, blaming
 from models.pictures import PictureLimits, decode_picture, picture_size
 from models.styles import parse_style
 from service.contract import ANIMATE_BODY, ANIMATION, problem_responses
@@ -20,7 +19,7 @@ from service.encoders.textures import png
 from service.fields import TEXTURES
 from service.form import open_form
 from service.formats import format_accepted, format_named
-from service.problems import refusal
+from service.problems import validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
 from service.settings import Settings
@@ -41,10 +40,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmE
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="audio") as fields:
         if "format" not in fields:
             fields["format"] = format_accepted(request.headers.get("accept"))
-        try:
-            form = AnimateForm.model_validate(fields)
-        except ValidationError as error:
-            raise refusal(error.errors()) from error
+        form = validated(AnimateForm, fields)
         check_form(form, runtime.settings)
         check_names(form, engine)
         yield form
@@ -152,11 +148,8 @@ def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
 def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
     if form.style_file is None:
         return None
-    try:
+    with blaming("style_file"):
         return engine.read_style(form.style_file.file)
-    except InputError as error:
-        error.field = "style_file"
-        raise
 
 
 def _own_size(form: AnimateForm) -> int:
@@ -169,11 +162,8 @@ def _own_skin(form: AnimateForm) -> bytes | None:
 
 
 def _read_skin(upload: UploadFile, read: Callable[[BinaryIO, PictureLimits], Read]) -> Read:
-    try:
+    with blaming("neutral_file"):
         return read(upload.file, NEUTRAL)
-    except InputError as error:
-        error.field = "neutral_file"
-        raise
 
 
 def check_points(frames: int, points: int, settings: Settings) -> None:

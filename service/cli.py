@@ -253,10 +253,9 @@ def _settings(**given: str | None) -> "Settings":
 
 def _form(options: argparse.Namespace, files: Mapping[str, BinaryIO | None]) -> "AnimateForm":
     """The form that a client would send. Refuses what the service would."""
-    from pydantic import ValidationError
     from starlette.datastructures import UploadFile
 
-    from service.problems import refusal
+    from service.problems import validated
     from service.schemas import AnimateForm
 
     names = [name.replace("-", "_") for name, _, _ in OPTIONS]
@@ -264,10 +263,7 @@ def _form(options: argparse.Namespace, files: Mapping[str, BinaryIO | None]) -> 
     fields |= {"format": options.format or _format_of(options.output)}
     for name, file in files.items():
         fields[name] = None if file is None else UploadFile(file, filename=file.name)
-    try:
-        return AnimateForm.model_validate({name: value for name, value in fields.items() if value is not None})
-    except ValidationError as error:
-        raise refusal(error.errors()) from error
+    return validated(AnimateForm, {name: value for name, value in fields.items() if value is not None})
 
 
 def _format_of(output: Path) -> str:

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -27,6 +27,8 @@ from models.errors import (
 )
 
 log = logging.getLogger(__name__)
+
+Model = TypeVar("Model", bound=BaseModel)
 
 MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody is left to read it, but an access log may be
@@ -110,6 +112,14 @@ def problem_response(
     return Response(
         body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), "X-Request-Id": problem.request_id}
     )
+
+
+def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:
+    """The form that the fields make; the first that does not fit is refused."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise refusal(error.errors()) from error
 
 
 def refusal(errors: Sequence[Any]) -> TalkerError:

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 
 from models.core import StylePivot, check_style_id
 from models.engine import Engine
-from models.errors import SHOWN, Conflict, InputError, UnknownName, UnsupportedMedia
+from models.errors import SHOWN, Conflict, UnknownName, UnsupportedMedia, blaming
 from service.contract import EXAMPLE_BODY, MIX_BODY, STYLE_CREATED, STYLE_REMOVED, headers, problem_responses
 from service.form import BoundedReceive, open_form
-from service.problems import refusal
+from service.problems import refusal, validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import ExampleForm, StyleCard, StyleMix
 from service.stream import attachment
@@ -44,11 +44,7 @@ async def _example(request: Request, runtime: CurrentRuntime) -> AsyncIterator[E
     """The form; the upload stays open until the endpoint returns."""
     runtime.slots.check()
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="example") as fields:
-        try:
-            form = ExampleForm.model_validate(fields)
-        except ValidationError as error:
-            raise refusal(error.errors()) from error
-        yield form
+        yield validated(ExampleForm, fields)
 
 
 async def _mix(request: Request) -> StyleMix:
@@ -147,11 +143,8 @@ def _check_free(id: str, engine: Engine) -> None:
 
 
 def _read_and_add(engine: Engine, form: ExampleForm, id: str) -> StylePivot:
-    try:
+    with blaming("example"):
         style = engine.read_style(form.example.file, id)
-    except InputError as error:
-        error.field = "example"
-        raise
     engine.add_style(style)
     return style
 

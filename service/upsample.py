@@ -10,11 +10,10 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Request
 from jaxtyping import Float32, UInt8
 from PIL import Image
-from pydantic import ValidationError
 from starlette.responses import StreamingResponse
 
 from models.engine import Engine
-from models.errors import InputError, MalformedInput, OutOfRange
+from models.errors import MalformedInput, OutOfRange, blaming
 from models.examples.pictures import texture_ratio
 from models.pictures import PictureLimits, decode_picture, picture_size
 from models.textalker.maps import levels_ratio, map_levels
@@ -24,7 +23,7 @@ from service.fields import IMAGE_SIZES
 from service.form import open_form
 from service.formats import accepted
 from service.pictures import PICTURES, PictureFormat
-from service.problems import refusal
+from service.problems import validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import UpsampleForm
 from service.stream import ChunkStream, attachment
@@ -53,10 +52,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime) -> AsyncItera
     """The form with its fields checked; uploads stay open until the endpoint returns."""
     runtime.slots.check()
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="map") as fields:
-        try:
-            form = UpsampleForm.model_validate(fields)
-        except ValidationError as error:
-            raise refusal(error.errors()) from error
+        form = validated(UpsampleForm, fields)
         check_combination(form)
         yield form
 
@@ -131,11 +127,8 @@ def read_pictures(form: UpsampleForm) -> dict[str, Picture]:
 
 
 def _read(read: Callable[[BinaryIO, PictureLimits], Read], name: str, file: BinaryIO) -> Read:
-    try:
+    with blaming(name):
         return read(file, LIMITS[name])
-    except InputError as error:
-        error.field = name
-        raise
 
 
 def _chunks(picture: PictureFormat, size: int, strips: Strips) -> Generator[bytes, None, None]:
