@@ -6,9 +6,9 @@ Each row runs in a process of its own, whose peak memory is that row's.
 
 import argparse
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,10 +17,9 @@ from time import perf_counter, process_time
 import numpy as np
 import torch
 from pipeline import machine, peak_mib, table
-from torch import Tensor, nn
 
 from models.checkpoint import pinned_file
-from models.runtime import NO_FACTS, Function, Runtime, open_runtime
+from models.runtime import Runtime, open_runtime
 from models.skin.cabinet import skin_file
 from models.template import load_head
 from models.textalker.maps import from_network, log_ratio
@@ -64,26 +63,6 @@ class Result:
         """The table's row."""
         figures = [f"{self.wall_s:.2f}", f"{self.cpu_s:.2f}", f"{self.loaded_mib:.0f}", f"{self.more_mib:.0f}"]
         return [self.case.what, self.case.by, str(self.case.size), *figures]
-
-
-class TorchRuntime(Runtime):
-    """Torch on the CPU, which the project's own runtime leaves to onnxruntime."""
-
-    def compile(
-        self,
-        name: str,
-        module: nn.Module,
-        example: Sequence[Tensor],
-        dynamic: Mapping[int, int] | None = None,
-        facts: Mapping[str, str] = NO_FACTS,
-    ) -> Function:
-        module = module.eval()
-
-        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            with torch.inference_mode():
-                return (module(*inputs),)
-
-        return run
 
 
 def measure(case: Case) -> Result:
@@ -161,7 +140,7 @@ def runtime_by(library: str) -> Runtime:
     """What executes networks with a library, with as many threads as the settings say."""
     settings = Settings()
     runtime = open_runtime("cuda" if library == "CUDA" else "cpu", settings.cache, settings.threads)
-    return TorchRuntime(runtime.device, runtime.cache, runtime.threads) if library == "torch" else runtime
+    return replace(runtime, exports=library != "torch")
 
 
 def cases(sizes: Sequence[int], paper: bool) -> Iterator[Case]:

@@ -37,16 +37,25 @@ NO_FACTS: Mapping[str, str] = {}
 
 @dataclass(frozen=True)
 class Runtime:
-    """A device, and where exported graphs are kept. threads 0 leaves their number to the libraries."""
+    """A device, and where exported graphs are kept. threads 0 leaves their number to the libraries; without `exports`
+    torch runs networks on a CPU as well: the reference for what is exported.
+    """
 
     device: torch.device
     cache: Path
     threads: int = 0
+    exports: bool = True
 
     @property
     def providers(self) -> list[str]:
         """What executes the networks."""
-        return ["CUDA (torch)"] if self.device.type == "cuda" else ["CPUExecutionProvider (onnxruntime)"]
+        if self._in_torch:
+            return [f"{self.device.type.upper()} (torch)"]
+        return ["CPUExecutionProvider (onnxruntime)"]
+
+    @property
+    def _in_torch(self) -> bool:
+        return self.device.type == "cuda" or not self.exports
 
     def compile(
         self,
@@ -60,7 +69,7 @@ class Runtime:
         all); `facts` are what an exported graph says of itself.
         """
         module = module.eval()
-        if self.device.type == "cuda":
+        if self._in_torch:
             module = module.to(self.device)
             return lambda *inputs: _as_tuple(_run(module, [x.to(self.device) for x in inputs]))
         _, session = self._open(name, module, example, dynamic or {}, facts)

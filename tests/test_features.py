@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny import SPEECH, TORCH, TorchRuntime, noise, tiny_encoder, tiny_speech
+from tiny import SPEECH, TORCH, noise, tiny_encoder, tiny_speech
 from torch import Tensor, nn
 
 from models.checkpoint import Header, save_checkpoint
 from models.core import SAMPLE_RATE_HZ
 from models.errors import CheckpointError
 from models.features import STRIDE, BlockEncoder, CompactSpeech, TransformerSpeech, load_compact, load_transformer
+from models.runtime import Runtime
 
 KINDS = ("wav2vec2", "hubert")
 WIDTH = 16
@@ -143,7 +144,7 @@ def test_loudness_is_normalised_where_pre_training_did(folders):
 
 
 def test_a_transformer_runs_where_the_runtime_does(folders):
-    encoder = load_transformer(str(folders["hubert"]), TorchRuntime(torch.device("meta"), Path("unused")))
+    encoder = load_transformer(str(folders["hubert"]), Runtime(torch.device("meta"), Path("unused"), exports=False))
     assert {parameter.device.type for parameter in encoder._network.parameters()} == {"meta"}
 
 

@@ -1,13 +1,11 @@
 """Small things to test with: a patch with a slit for a mouth, seeded networks, torch without ONNX, the shipped head."""
 
-from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.atlas import Atlas
 from models.compact_encoder import CompactConfig, CompactEncoder
@@ -17,7 +15,7 @@ from models.lips import LipSeal, column_gaps, seal_field
 from models.mmtalker.network import MMTalker, MMTalkerConfig
 from models.mmtalker.sampling import Sampling, initial_log_density, sample_surface
 from models.mmtalker.streaming import MMTalkerMotion
-from models.runtime import NO_FACTS, Runtime
+from models.runtime import Runtime
 from models.template import Head, load_head
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -25,28 +23,8 @@ CONFIG = MMTalkerConfig(features=16, width=8, channels=2, degrees=3, decoder=8, 
 SPEECH = CompactConfig(width=16, layers=1, heads=2, feed_forward=16, past=4, future=1, kernel=3)
 
 
-class TorchRuntime(Runtime):
-    """Torch on the CPU, without ONNX: quick to compile, and the reference for what is exported."""
-
-    def compile(
-        self,
-        name: str,
-        module: nn.Module,
-        example: Sequence[Tensor],
-        dynamic: Mapping[int, int] | None = None,
-        facts: Mapping[str, str] = NO_FACTS,
-    ) -> Callable[..., tuple[Tensor, ...]]:
-        module = module.eval()
-
-        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            with torch.inference_mode():
-                result: Any = module(*inputs)
-            return (result,) if isinstance(result, Tensor) else tuple(result)
-
-        return run
-
-
-TORCH = TorchRuntime(torch.device("cpu"), Path("unused"))
+TORCH = Runtime(torch.device("cpu"), Path("unused"), exports=False)
+"""Quick to compile, and the reference for what is exported."""
 
 
 def grid_faces(rows: int, columns: int) -> np.ndarray:
