@@ -41,16 +41,19 @@ def _chosen_file(value: Any) -> Any:
     return None if value is None or value == "" or unnamed else _check_file(value)
 
 
-def _check_texture(size: int) -> int:
-    if size not in TEXTURES:
-        raise PydanticCustomError("texture_size", TEXTURES_WANTED)
-    return size
+def _one_of(sizes: tuple[int, ...], wanted: str) -> AfterValidator:
+    """A size that is one of some; `wanted` says so."""
+
+    def check(size: int) -> int:
+        if size not in sizes:
+            raise PydanticCustomError("texture_size", wanted)
+        return size
+
+    return AfterValidator(check)
 
 
-def _check_image_size(size: int) -> int:
-    if size not in IMAGE_SIZES:
-        raise PydanticCustomError("texture_size", IMAGE_SIZES_WANTED)
-    return size
+def _listed(sizes: tuple[int, ...]) -> str:
+    return f"{', '.join(map(str, sizes[:-1]))} or {sizes[-1]}"
 
 
 def _as_text(value: Any) -> Any:
@@ -65,11 +68,11 @@ def _drop_default(schema: dict[str, Any]) -> None:
 
 TEXTURES = (512, 1024, 2048, 4096, 8192)
 """Sizes that wrinkle textures come in."""
-TEXTURES_WANTED = f"none, {', '.join(map(str, TEXTURES[:-1]))} or {TEXTURES[-1]}"
+TEXTURES_WANTED = f"none, {_listed(TEXTURES)}"
 
 IMAGE_SIZES = TEXTURES[1:]
 """Sizes that wrinkle maps and textures are upsampled to."""
-IMAGE_SIZES_WANTED = "1024, 2048, 4096 or 8192"
+IMAGE_SIZES_WANTED = _listed(IMAGE_SIZES)
 
 MIN_POINTS, MAX_POINTS = AnimateOptions.MIN_POINTS, AnimateOptions.MAX_POINTS
 POINTS_SCHEMA = {"type": "integer", "minimum": MIN_POINTS, "maximum": MAX_POINTS}
@@ -88,7 +91,7 @@ Resolution = Annotated[
     WithJsonSchema({"anyOf": [{"type": "string", "const": "native"}, POINTS_SCHEMA]}),
 ]
 Texture = Annotated[
-    Annotated[int, AfterValidator(_check_texture), _written(WHOLE, TEXTURES_WANTED)] | None,
+    Annotated[int, _one_of(TEXTURES, TEXTURES_WANTED), _written(WHOLE, TEXTURES_WANTED)] | None,
     _named_none("none"),
     WithJsonSchema(
         {"anyOf": [{"type": "string", "const": "none"}, {"type": "integer", "enum": list(TEXTURES)}]},
@@ -96,7 +99,7 @@ Texture = Annotated[
 ]
 ImageSize = Annotated[
     int,
-    AfterValidator(_check_image_size),
+    _one_of(IMAGE_SIZES, IMAGE_SIZES_WANTED),
     _written(WHOLE, IMAGE_SIZES_WANTED),
     WithJsonSchema({"type": "integer", "enum": list(IMAGE_SIZES)}),
 ]
