@@ -248,19 +248,7 @@ class LocalEngine:
         """See `Engine.animate`. The skin of a large texture is painted when it is first asked for."""
         pivots = self._resolve(options, template, pivot)
         placed = self._placed(template, options.resolution)
-        mesh, enlarger = placed.head.mesh, None
-        if options.texture is not None:
-            upsampler = None
-            if options.texture > PLAIN_TEXTURE:
-                default = placed.layout is None and mesh.base_color_png == self._networks.head.base_color_png
-                if neutral is None and default:
-                    upsampler = self._networks.own_upsampler
-                    neutral = self._networks.skins.png(options.texture)
-                else:
-                    upsampler = self._networks.guided(neutral or mesh.base_color_png, placed.layout)
-            enlarger = upsampler if placed.layout is None else self._networks.relaid(placed.layout, upsampler)
-        if neutral is not None:
-            mesh = replace(mesh, base_color_png=neutral)
+        mesh, enlarger = self._textured(placed, options.texture, neutral)
         return Clip(
             mesh=mesh,
             fps=options.fps,
@@ -274,6 +262,23 @@ class LocalEngine:
             codes=self._codes(waveform, options, template, pivots) if options.engine == "textalker" else None,
             enlarger=enlarger,
         )
+
+    def _textured(
+        self, placed: _Placed, texture: int | None, neutral: bytes | None
+    ) -> "tuple[Mesh, GuidedUpsampler | Relayout | None]":
+        """The mesh with its texture at rest, and what makes textures of its wrinkles where that is not plain."""
+        networks, mesh, upsampler = self._networks, placed.head.mesh, None
+        if texture is not None and texture > PLAIN_TEXTURE:
+            own = neutral is not None or placed.layout is not None
+            if own or mesh.base_color_png != networks.head.base_color_png:
+                upsampler = networks.guided(neutral or mesh.base_color_png, placed.layout)
+            else:
+                upsampler, neutral = networks.own_upsampler, networks.skins.png(texture)
+        if neutral is not None:
+            mesh = replace(mesh, base_color_png=neutral)
+        if texture is None or placed.layout is None:
+            return mesh, upsampler
+        return mesh, networks.relaid(placed.layout, upsampler)
 
     def generator(self, checkpoint: str) -> Path:
         """See `Engine.generator`."""
