@@ -14,6 +14,7 @@ from PIL import Image
 
 from models.errors import SHOWN, MalformedInput, TooLarge
 from models.pictures import PictureLimits, decode_picture, picture_size
+from models.resizing import resize_planes
 
 MAX_SIZE = 2048
 MAX_BASIS = 8
@@ -125,5 +126,4 @@ def resize_map(ratios: np.ndarray, size: int) -> Float32[np.ndarray, "size size 
     if len(ratios) == size:
         return ratios.astype(np.float32)
     filter_ = Image.Resampling.BOX if len(ratios) > size else Image.Resampling.BILINEAR
-    planes = np.moveaxis(ratios, 2, 0).astype(np.float32, order="C")
-    return np.stack([np.asarray(Image.fromarray(plane).resize((size, size), filter_)) for plane in planes], axis=2)
+    return resize_planes(ratios, size, size, filter_)

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
+from models.resizing import resize_planes
 from models.textalker.upsampler import STRIP, Guide, MapUpsampler, guide_of
 
 REACH = 3
@@ -70,8 +71,7 @@ def _resized(window: Float[np.ndarray, "near own 3"], top: int, size: int, rows:
     own, count = window.shape[1], rows.stop - rows.start
     box = (0, rows.start * own / size - top, own, rows.stop * own / size - top)
     filter_ = Image.Resampling.BOX if size < own else Image.Resampling.BICUBIC
-    planes = np.moveaxis(window, 2, 0).astype(np.float32, order="C")
-    return np.stack([np.asarray(Image.fromarray(plane).resize((size, count), filter_, box)) for plane in planes], 2)
+    return resize_planes(window, count, size, filter_, box)
 
 
 def _under(rows: slice, size: int, own: int) -> slice:

@@ -12,6 +12,7 @@ from jaxtyping import Float, Float16, Float32, UInt8
 from PIL import Image
 
 from models.core import PLAIN_TEXTURE, Clip, Enlarger, Mesh
+from models.resizing import resize_planes
 
 PLAIN = (231, 231, 231)
 """Base colour of a head without a texture: the grey that `glb` gives it, 0.8 in linear light, in sRGB values."""
@@ -97,11 +98,7 @@ def shade(
 
 def resize(image: Float[np.ndarray, "own own channels"], size: int) -> Float32[np.ndarray, "size size channels"]:
     """An image at another size, bicubic, in float32; at its own size it is the same, value for value."""
-    planes = [
-        np.asarray(Image.fromarray(plane).resize((size, size), Image.Resampling.BICUBIC))
-        for plane in np.moveaxis(image, 2, 0).astype(np.float32, order="C")
-    ]
-    return np.stack(planes, axis=2)
+    return resize_planes(image, size, size, Image.Resampling.BICUBIC)
 
 
 def small_or_jpeg(image: UInt8[np.ndarray, "size size 3"]) -> Picture:
