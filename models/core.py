@@ -60,12 +60,30 @@ def frame_count(duration_s: float, fps: float) -> int:
 
 
 @dataclass(frozen=True, eq=False)
+class Source:
+    """How the file that a mesh came in held it: what formats that keep the upload's own units and axes give back.
+
+    vertices (V, 3) as they were, in the file's units and axes; turn (3, 3) takes metres, +Y up and +Z forward, there.
+    polygon (F,): number of the file's polygon that each triangle is of, from 0 on without gaps; a polygon of n corners
+    is n - 2 triangles, a fan from its first corner, in order. material (F,): index into materials, the file's names in
+    the order of their first face; skin is the index of the one that the texture at rest belongs to.
+    """
+
+    vertices: Float32[np.ndarray, "vertices 3"]
+    turn: Float32[np.ndarray, "3 3"]
+    polygon: Int32[np.ndarray, " faces"]
+    material: Int32[np.ndarray, " faces"]
+    materials: tuple[str, ...]
+    skin: int = 0
+
+
+@dataclass(frozen=True, eq=False)
 class Mesh:
     """A surface at rest, as the encoders write it.
 
     vertices (V, 3) in metres; faces (F, 3) into them, counter-clockwise seen from outside; uvs (K, 2) with the origin
     at the lower left and uv_faces (F, 3) into them, so that one vertex may carry several uvs; base_color_png is the
-    encoded base-colour texture, or None.
+    encoded base-colour texture, or None. source: of a mesh that came as a file, vertex for vertex and face for face.
     """
 
     vertices: Float32[np.ndarray, "vertices 3"]
@@ -73,6 +91,14 @@ class Mesh:
     uvs: Float32[np.ndarray, "uvs 2"]
     uv_faces: Int32[np.ndarray, "faces 3"]
     base_color_png: bytes | None = None
+    source: Source | None = None
+
+    def own(self, vertices: Float32[np.ndarray, "*frames vertices 3"]) -> Float32[np.ndarray, "*frames vertices 3"]:
+        """Vertices in metres → in the units and axes of the file that the mesh came in; at rest they are the file's."""
+        if self.source is None:
+            return vertices
+        moved: np.ndarray = self.source.vertices + (vertices - self.vertices) @ self.source.turn.T
+        return moved
 
     def __post_init__(self) -> None:
         if self.faces.shape != self.uv_faces.shape:

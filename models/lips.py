@@ -23,10 +23,12 @@ class LipSeal:
 
     gaps (J, R): the R rim vertices' offsets → J gap vectors, lower minus upper. field (P, J): how far each of P points
     moves along each gap; positive on the upper lip, negative on the lower; their difference is 1 at the rim.
+    parted (J, 3): gaps at rest, of a head whose lips are not together then; the second number is never positive.
     """
 
     gaps: Float32[np.ndarray, "columns rim"]
     field: csr_matrix
+    parted: Float32[np.ndarray, "columns 3"] | None = None
 
     def close(
         self,
@@ -49,6 +51,8 @@ class LipSeal:
     ) -> Float32[np.ndarray, "frames columns 3"]:
         """What each column must give: its share of the gap by contact, and all of it where the lips would cross."""
         gap = np.einsum("jr,trc->tjc", self.gaps, rim_offsets)
+        if self.parted is not None:
+            gap = gap + self.parted
         result = gap * contact[:, None, None]
         left = gap[..., 1] - result[..., 1]
         result[..., 1] += np.maximum(left, 0)
@@ -56,11 +60,12 @@ class LipSeal:
 
     def opening(self, rim_offsets: Float32[np.ndarray, "frames rim 3"]) -> Float32[np.ndarray, "frames columns"]:
         """Vertical opening of each column in metres, 0 where the lips touch."""
-        return np.maximum(-np.einsum("jr,tr->tj", self.gaps, rim_offsets[..., 1]), 0).astype(np.float32)
+        gap = np.einsum("jr,tr->tj", self.gaps, rim_offsets[..., 1])
+        return np.maximum(-(gap if self.parted is None else gap + self.parted[:, 1]), 0).astype(np.float32)
 
     def at(self, weights: csr_matrix) -> "LipSeal":
         """The same seal on other points, each a (sparse) weighted sum of this one's: `weights` (Q, P)."""
-        return LipSeal(self.gaps, (weights @ self.field).tocsr())
+        return LipSeal(self.gaps, (weights @ self.field).tocsr(), self.parted)
 
 
 def contact_amount(probability: Float[np.ndarray, " frames"]) -> Float32[np.ndarray, " frames"]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
@@ -65,14 +65,60 @@ class Head:
         return self.atlas.anchors_of(self.rim)
 
 
+class Component(NamedTuple):
+    """A connected piece of an uploaded mesh: what it was taken for, and its size."""
+
+    kind: str
+    vertices: int
+    faces: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a head was registered. Errors are medians, in millimetres at the size of the canonical head."""
+
+    registration_error_mm: float
+    """Distance between the head's skin, in the face, and the canonical head that was fitted to it."""
+    lips_error_mm: float
+    """The same within a centimetre of the lips."""
+    unit_m: float
+    """Metres that one unit of the file was taken for."""
+    up_axis: str
+    """Which of the file's axes points up, such as +Y; of a head that is turned otherwise, the nearest."""
+    forward_axis: str
+    components: tuple[Component, ...]
+    holes: int
+    """Boundary loops of the skin, such as the neck's and those of open eyes."""
+    landmarks: Mapping[str, tuple[float, float, float]]
+    """Where landmarks were found, or given, in the file's units and axes."""
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Form:
+    """The canonical head in the shape of another: vertices (N, 3) in that head's metres and maps of the canonical
+    topology. kept (F,): the atlas' faces that have a counterpart there.
+    """
+
+    vertices: Float32[np.ndarray, "vertices 3"]
+    maps: Float32[np.ndarray, "vertices 3 3"]
+    kept: Bool[np.ndarray, " faces"]
+
+
 @dataclass(frozen=True, eq=False)
 class Template(Puppet):
-    """A head to animate. anchors place each of the mesh's V vertices on the atlas; regions are indices of them."""
+    """A head to animate. anchors place each of the mesh's V vertices on the atlas; regions are indices of them.
+
+    Of a head that came as a file, form is what it is sampled from, and report how it was registered; a head on the
+    canonical topology has neither.
+    """
 
     id: str
     anchors: Anchors
     regions: Mapping[str, Int32[np.ndarray, " members"]]
     licence: str
+    form: Form | None = None
+    report: Report | None = None
 
     @property
     def region_sizes(self) -> Mapping[str, int]:
