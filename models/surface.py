@@ -47,6 +47,19 @@ def vertex_neighbours(faces: Faces, count: int) -> csr_matrix:
     return adjacency
 
 
+def face_neighbours(faces: Faces) -> csr_matrix:
+    """(faces, faces) adjacency of 0 and 1 over common edges."""
+    edges = np.sort(np.stack([faces, np.roll(faces, -1, 1)], -1).reshape(-1, 2), 1)
+    _, edge = np.unique(edges, axis=0, return_inverse=True)
+    of_face = np.repeat(np.arange(len(faces)), 3)
+    incidence = coo_matrix((np.ones(len(of_face)), (of_face, edge.ravel())), (len(faces), edge.max() + 1)).tocsr()
+    adjacency = (incidence @ incidence.T).tocsr()
+    adjacency.setdiag(0)
+    adjacency.eliminate_zeros()
+    adjacency.data[:] = 1
+    return adjacency
+
+
 def pieces(faces: Faces, count: int) -> Int[np.ndarray, " vertices"]:
     """Number of the connected piece that each vertex belongs to."""
     return np.asarray(connected_components(vertex_neighbours(faces, count), directed=False)[1])
