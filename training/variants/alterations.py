@@ -1,16 +1,16 @@
 """What makers of heads leave out or add: only the face, shoulders, hair, glasses, eyelashes. All in metres."""
 
 import numpy as np
-from jaxtyping import Float
 
-from models.surface import boundary_loops, edge_distance
+from models.surface import boundary_loops
 from models.template import Head
 from training.openings import eye_openings
 from training.variants.figure import Faces, Figure, Positions, without
 
 MASK_BACK, MASK_LOW = 0.035, 0.012
 """A face mask reaches so far behind the lids and below the chin, of a head as large as the canonical one."""
-HAIR_M = 0.012
+HAIR_M, HAIR_BACK = 0.012, 0.09
+"""How thick hair is, and how far behind the lids it begins to hang down."""
 SEGMENTS = 24
 
 
@@ -54,7 +54,7 @@ def hair(figure: Figure, head: Head) -> Figure:
     rest = head.atlas.vertices.astype(float)
     place = head.atlas.interpolate(rest, figure.anchors)
     brow, lids = rest[head.regions["upper_face"], 1].max(), rest[head.regions["eyes"]]
-    line = lids[:, 1].max() + 0.045 + np.clip(place[:, 2] - lids[:, 2].min(), -0.09, 0) * 1.1
+    line = lids[:, 1].max() + 0.045 + np.clip(place[:, 2] - lids[:, 2].min() + HAIR_BACK, -0.06, 0) * 1.5
     scalp = (place[:, 1] > np.minimum(line, brow)) & (figure.anchors.face >= 0)
     on_skin = figure.chart == head.charts.index("skin")
     chosen = figure.faces[on_skin & scalp[figure.faces].all(1)]
@@ -100,19 +100,6 @@ def eyelashes(figure: Figure, head: Head, identity: Positions) -> Figure:
 def without_mouth(figure: Figure, head: Head) -> Figure:
     """The lips end in an open slit, with nothing behind."""
     return without(figure, head, "cavity", "tongue", "teeth")
-
-
-def lip_sides(head: Head) -> Float[np.ndarray, " vertices"]:
-    """Of each canonical vertex: 1 on the upper lip, -1 on the lower, 0 elsewhere and at the corners of the mouth.
-
-    A lip is what the seal closes, by the sign of its field.
-    """
-    return np.sign(np.asarray(head.seal.field.sum(1)).ravel())
-
-
-def to_rim(head: Head) -> Float[np.ndarray, " vertices"]:
-    """Distance of each canonical vertex from the rim of the lips along edges, in metres."""
-    return edge_distance(head.atlas.vertices.astype(float), head.atlas.faces, head.rim)
 
 
 def _chin(head: Head) -> float:

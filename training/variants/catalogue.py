@@ -37,7 +37,7 @@ PARTING = 0.12
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """A head as a file, and what is known of it.
+    """A head as a file, of VARIANTS by name and seed, and what is known of it.
 
     anchors: where each of the file's vertices lies on the atlas, face NOWHERE for one that lies nowhere. truth: the
     same head on the canonical topology, in metres, as it rests in the file; turn (3, 3) and shift (3,) took metres to
@@ -45,6 +45,7 @@ class Variant:
     """
 
     name: str
+    seed: int
     file: MeshFile
     anchors: Anchors
     truth: Template
@@ -140,7 +141,7 @@ def make_variant(head: Head, name: str, seed: int = 0) -> Variant:
     figure = VARIANTS[name](head, truth.mesh.vertices.astype(float), seed)
     turn = _any_turn(random) if name == "turned" else AXIS_TURNS[random.integers(len(AXIS_TURNS))]
     turn = turn * UNITS[random.integers(len(UNITS))]
-    return _place(name, figure, truth, turn, turn @ random.uniform(-0.5, 0.5, 3))
+    return _place(name, seed, figure, truth, turn, turn @ random.uniform(-0.5, 0.5, 3))
 
 
 def part_lips(head: Head, template: Template, strength: float = PARTING) -> Template:
@@ -168,10 +169,10 @@ def mesh_file(
     )
 
 
-def _place(name: str, figure: Figure, truth: Template, turn: np.ndarray, shift: np.ndarray) -> Variant:
+def _place(name: str, seed: int, figure: Figure, truth: Template, turn: np.ndarray, shift: np.ndarray) -> Variant:
     vertices = figure.vertices @ turn.T + shift
     file = mesh_file(vertices, figure.faces, figure.polygon, np.zeros(len(figure.faces), int), ("head",))
-    return Variant(name, file, figure.anchors, truth, turn, shift)
+    return Variant(name, seed, file, figure.anchors, truth, turn, shift)
 
 
 def _axis_turns() -> tuple[np.ndarray, ...]:

@@ -45,7 +45,7 @@ class Figure:
         the new ones from there on.
         """
         count = len(vertices)
-        nowhere = Anchors(np.full(count, NOWHERE, np.int32), np.tile(np.float32([1, 0, 0]), (count, 1)))
+        nowhere = Anchors(np.full(count, NOWHERE, np.int32), np.tile(np.eye(3, dtype=np.float32)[0], (count, 1)))
         return Figure(
             np.concatenate([self.vertices, vertices]),
             np.concatenate([self.faces, faces]),
@@ -102,18 +102,19 @@ def quadrangulate(figure: Figure, flattest: float = 0.9) -> Figure:
     inner = [(a, b) for a, b in sides if a < b and (b, a) in sides]
     length = np.linalg.norm(figure.vertices[[a for a, _ in inner]] - figure.vertices[[b for _, b in inner]], axis=1)
     partner = np.full(len(faces), -1)
+    second = np.zeros(len(faces), bool)
     quads = np.array(faces)
     for index in np.argsort(-length, kind="stable").tolist():
         a, b = inner[index]
-        (one, first), (other, second) = sides[a, b], sides[b, a]
+        (one, first), (other, turn) = sides[a, b], sides[b, a]
         same = figure.chart[one] == figure.chart[other] and normal[one] @ normal[other] > flattest
         if same and partner[one] < 0 and partner[other] < 0:
             partner[one], partner[other] = other, one
-            apex, opposite = faces[one, first - 1], faces[other, second - 1]
+            apex, opposite = faces[one, first - 1], faces[other, turn - 1]
+            second[other] = True
             quads[one], quads[other] = [b, apex, a], [b, a, opposite]
     polygon = np.where(partner >= 0, np.minimum(np.arange(len(faces)), partner), np.arange(len(faces)))
-    second = (partner >= 0) & (partner < np.arange(len(faces)))
-    order = np.lexsort((second, polygon))
+    order = np.lexsort([second, polygon])
     renumbered = np.unique(polygon[order], return_inverse=True)[1]
     return replace(figure, faces=quads[order], polygon=renumbered, chart=figure.chart[order])
 

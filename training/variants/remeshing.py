@@ -1,7 +1,7 @@
 """The same surface in other triangles: sampled on the atlas, subdivided, or decimated by quadrics."""
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from models.atlas import Anchors, Atlas
@@ -13,6 +13,8 @@ WAVES, WAVE_M, UNEVENNESS = 24, 0.05, 1.1
 """The random field of an uneven density: how many waves, of which lengths at least, and its logarithm's deviation."""
 CANDIDATES = 96
 """Faces near a decimated vertex, of which the nearest one that fits is looked for."""
+WRONG_M = 0.1
+"""Distance that one which does not fit is taken to be further away."""
 
 
 def sampled(
@@ -73,18 +75,29 @@ def subdivided(head: Head, vertices: Positions, parts: int) -> Figure:
 def decimated(head: Head, vertices: Positions, count: int) -> Figure:
     """An identity's own mesh, subdivided if need be, with edges collapsed by quadric error to about `count` vertices.
 
-    The anchor of a vertex is the nearest place of the surface that lies on one of the charts that meet in it and is
-    turned as it is.
+    The anchor of a vertex is the nearest place of the surface that lies on one of the charts that meet in it, is turned
+    as it is, and is not on the other lip than the vertex that it was born of.
     """
     from igl import qslim
 
     parts = 1 + int(count > 0.7 * len(vertices)) * int(np.ceil(np.sqrt(count / len(vertices))))
     dense = subdivided(head, vertices, parts)
     spare = 2 * len(dense.vertices) - len(dense.faces)
-    moved, faces, birth, _ = qslim(np.asfortranarray(dense.vertices), np.asfortranarray(dense.faces.astype(np.int32)),
-                                   2 * count - spare)  # fmt: skip
-    chart = dense.chart[birth]
-    anchors = _nearest(head.atlas, vertices, moved, faces, chart)
+    moved, faces, birth_face, birth_vertex = qslim(
+        np.asfortranarray(dense.vertices), np.asfortranarray(dense.faces.astype(np.int32)), 2 * count - spare
+    )
+    chart, side = dense.chart[birth_face], np.sign(np.asarray(head.seal.field.sum(1)).ravel())
+    born = Anchors(*(part[birth_vertex] for part in dense.anchors))
+    own_side, face_side = head.atlas.interpolate(side, born), side[head.atlas.faces].mean(1)
+    corners = vertices[head.atlas.faces]
+    near = cKDTree(corners.mean(1)).query(moved, CANDIDATES)[1]
+    weights = nearest_on_triangles(moved, corners[near])
+    away = np.linalg.norm(np.einsum("pck,pckd->pcd", weights, corners[near]) - moved[:, None], axis=2)
+    wrong = ~_charts_at(faces, chart, len(moved))[np.arange(len(moved))[:, None], head.atlas.chart[near]]
+    wrong |= np.einsum("pcd,pd->pc", _normals(corners)[near], _vertex_normals(moved, faces)) < 0
+    wrong |= own_side[:, None] * face_side[near] < 0
+    row, best = np.arange(len(moved)), np.argmin(away + WRONG_M * wrong, 1)
+    anchors = Anchors(near[row, best].astype(np.int32), weights[row, best].astype(np.float32))
     return Figure(np.ascontiguousarray(moved), np.ascontiguousarray(faces), np.arange(len(faces)), chart, anchors)
 
 
@@ -116,32 +129,23 @@ def nearest_on_triangles(
     return result
 
 
-def _nearest(
-    atlas: Atlas, vertices: Positions, points: Positions, faces: Faces, chart: Int[np.ndarray, " faces"]
-) -> Anchors:
-    corners = vertices[atlas.faces]
-    normals = _normals(corners)
-    own = np.zeros((len(points), 3))
-    upon = np.zeros((len(points), atlas.chart.max() + 1), bool)
-    for k in range(3):
-        np.add.at(own, faces[:, k], _normals(points[faces], unit=False))
-        upon[faces[:, k], chart] = True
-    own /= np.maximum(np.linalg.norm(own, axis=1, keepdims=True), 1e-18)
-    _, near = cKDTree(corners.mean(1)).query(points, CANDIDATES)
-    weights = nearest_on_triangles(points, corners[near])
-    places = np.einsum("pck,pckd->pcd", weights, corners[near])
-    distance = np.linalg.norm(places - points[:, None], axis=2)
-    fits = upon[np.arange(len(points))[:, None], atlas.chart[near]]
-    turned = np.einsum("pcd,pd->pc", normals[near], own) > 0
-    best = np.argmin(distance + 1.0 * ~fits + 0.1 * ~turned, 1)
-    row = np.arange(len(points))
-    return Anchors(near[row, best].astype(np.int32), weights[row, best].astype(np.float32))
+def _charts_at(faces: Faces, chart: Int[np.ndarray, " faces"], count: int) -> Bool[np.ndarray, "vertices charts"]:
+    """Which charts meet in each vertex."""
+    upon = np.zeros((count, chart.max() + 1), bool)
+    upon[faces, chart[:, None]] = True
+    return upon
 
 
-def _normals(corners: Float[np.ndarray, "faces 3 3"], *, unit: bool = True) -> Float[np.ndarray, "faces 3"]:
-    """Normals of triangles, as long as twice their area unless `unit`."""
-    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    return normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-18) if unit else normal
+def _vertex_normals(vertices: Positions, faces: Faces) -> Positions:
+    """Normals of vertices, as long as twice the area of their faces at most."""
+    normals = np.zeros_like(vertices)
+    np.add.at(normals, faces, _normals(vertices[faces])[:, None])
+    return normals
+
+
+def _normals(corners: Float[np.ndarray, "faces 3 3"]) -> Float[np.ndarray, "faces 3"]:
+    """Normals of triangles, as long as twice their area."""
+    return np.asarray(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]))
 
 
 def _random_field(places: Positions, seed: int) -> Float[np.ndarray, " places"]:
