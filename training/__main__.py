@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.errors import CheckpointError, MalformedInput, TalkerError
+from models.errors import CheckpointError, MalformedInput, TalkerError, UnknownName
 
 if TYPE_CHECKING:
     from models.compact_encoder import CompactEncoder
@@ -204,6 +204,12 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     styles.add_argument("--names", nargs="+", help="styles, one after the other; all shipped ones unless said")
     styles.add_argument("--out", type=Path, help="write the report here as JSON")
     styles.set_defaults(run=_evaluate_styles)
+
+    registration = evaluate.add_parser("registration", help="heads of known truth, registered, beside it")
+    registration.add_argument("--heads", type=_whole, default=8, help="how many, each of another identity")
+    registration.add_argument("--kinds", nargs="+", help="kinds of heads, in turn; all unless said")
+    registration.add_argument("--out", type=Path, help="write the report here as JSON")
+    registration.set_defaults(run=_evaluate_registration)
 
 
 def _whole(text: str) -> int:
@@ -484,6 +490,17 @@ def _evaluate_styles(options: argparse.Namespace) -> None:
         waveform = decode_audio(file, AudioLimits(options.speech.stat().st_size, 60.0))
     engine = load_engine(options.weights, CACHE)
     _print(style_report(engine, waveform, options.names or sorted(engine.styles)), options.out)
+
+
+def _evaluate_registration(options: argparse.Namespace) -> None:
+    from training.head import canonical_rig
+    from training.registration import registration_report
+    from training.variants.catalogue import VARIANTS
+
+    if unknown := set(options.kinds or ()) - set(VARIANTS):
+        raise UnknownName("kind", sorted(unknown)[0], VARIANTS)
+    rig = canonical_rig()
+    _print(registration_report(rig.head, rig, options.heads, options.kinds or tuple(VARIANTS)), options.out)
 
 
 def _print(report: Mapping[str, object], path: Path | None) -> None:
