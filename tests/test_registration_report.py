@@ -13,6 +13,7 @@ from models.errors import OutOfRange
 from models.meshes.record import MeshFile
 from models.template import Head, Template
 from training import registration
+from training.__main__ import main
 from training.corpus.face import FaceRig
 from training.head import canonical_rig
 from training.registration import Performance, judge, lip_sides, perform, registration_report, wrong_lip
@@ -117,3 +118,9 @@ def test_performance(rig: FaceRig, acted: Performance) -> None:
     assert opening.max() > 0.01
     assert acted.contact.min() == 0
     assert acted.contact.max() == 1
+
+
+def test_unknown_kinds_are_refused() -> None:
+    """A kind of head that there is not is named, before anything is made."""
+    with pytest.raises(SystemExit, match="unknown kind 'horse'; known: bare, bust"):
+        main(["evaluate", "registration", "--kinds", "horse"])

@@ -48,6 +48,7 @@ from training.lipsync import bootstrap
 
 COMMANDS = ["head", "corpus", "speech-encoder", "mmtalker", "autoencoder", "latents", "textalker", "styles", "wrinkles"]
 COMMANDS += ["upsampler", "export", "evaluate", "evaluate speech", "evaluate corpus", "evaluate upsampler"]
+COMMANDS += ["evaluate registration"]
 PROGRAM = "import sys; from training.__main__ import main\ntry: main(['mmtalker', '--help'])\nexcept SystemExit: pass\n"
 
 

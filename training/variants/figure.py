@@ -1,6 +1,5 @@
 """A head in the making: a mesh in metres that knows where on the atlas each of its vertices lies."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,9 +131,3 @@ def shuffle_components(figure: Figure, seed: int) -> Figure:
     polygon_place = np.zeros(figure.polygon.max() + 1, int)
     polygon_place[figure.polygon] = place[figure.faces[:, 0]]
     return figure.reorder(np.argsort(place, kind="stable"), np.argsort(polygon_place, kind="stable"))
-
-
-def describe(figure: Figure, head: Head) -> Mapping[str, int]:
-    """Triangles by chart; what was added is called `added`."""
-    names: Sequence[str] = [*head.charts, "added"]
-    return {names[number]: int((figure.chart == number).sum()) for number in np.unique(figure.chart).tolist()}
