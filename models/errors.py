@@ -16,6 +16,7 @@ Match errors by class, never by message. A message has three parts: what came, w
 `service.problems` maps classes to the statuses above, in one table.
 """
 
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -96,6 +97,17 @@ def blaming(field: str) -> Iterator[None]:
     except InputError as error:
         error.field = field
         raise
+
+
+@contextmanager
+def refusing_damage(came: str, wanted: str, *, code: str) -> Iterator[None]:
+    """Whatever a forged file trips over within, is MalformedInput: a damaged file."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, struct.error) as error:
+        raise MalformedInput(
+            f"{came} that cannot be read ({str(error)[:SHOWN] or 'damaged'}); wanted {wanted}", code=code
+        ) from error
 
 
 class Busy(TalkerError):

@@ -17,9 +17,10 @@ from conftest import FakeTemplate, grid_mesh
 from PIL import Image
 from test_encoders import FPS, bumpy_mesh, clip_of, encoded, every_case, folds, smooth_motion
 
+from models import archive
 from models.core import Mesh
 from models.errors import InputError, MalformedInput, TooLarge, UnsupportedMedia
-from models.examples import Example, ExampleLimits, archive, check_topology, pictures, read_example
+from models.examples import Example, ExampleLimits, check_topology, pictures, read_example
 from models.examples.sequence import MAX_RATIO
 from service.encoders import morphs
 from service.encoders.textures import resize

@@ -5,9 +5,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from models.archive import Archive, parse_json, read_npy
+from models.container import MAGIC as GLB_MAGIC
 from models.errors import SHOWN, MalformedInput, TooLarge, UnsupportedMedia
-from models.examples.archive import Archive, parse_json, read_npy
-from models.examples.glb import MAGIC as GLB_MAGIC
 from models.examples.glb import Glb
 from models.examples.pictures import BasisRatios, TextureRatios, read_basis
 from models.examples.sequence import Example, ExampleLimits

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32
 
+from models.archive import parse_json
 from models.errors import SHOWN, MalformedInput, TooLarge
-from models.examples.archive import parse_json
 
 MAGIC = b"TALKFRM1"
 MAX_ARRAYS = 64

@@ -34,7 +34,7 @@ class Archive(Mapping[str, bytes]):
 
     def __init__(self, data: bytes, max_bytes: int) -> None:
         if data.count(b"PK\x01\x02") > MAX_MEMBERS:  # before zipfile makes an object of each
-            raise TooLarge(f"a zip of more than {MAX_MEMBERS:,} files, the limit; send a shorter sequence")
+            raise TooLarge(f"a zip of more than {MAX_MEMBERS:,} files, the limit; send fewer")
         try:
             self._zip = ZipFile(BytesIO(data))
         except (BadZipFile, ValueError, NotImplementedError) as error:
@@ -45,9 +45,7 @@ class Archive(Mapping[str, bytes]):
         if len({entry.filename for entry in members}) < len(members):
             raise MalformedInput("a zip with two files of one name; name each once", code="damaged_zip")
         if (size := sum(entry.file_size for entry in members)) > max_bytes:
-            raise TooLarge(
-                f"a zip of {size:,} bytes once unpacked; the limit is {max_bytes:,}: send a shorter sequence"
-            )
+            raise TooLarge(f"a zip of {size:,} bytes once unpacked; the limit is {max_bytes:,}: send less")
         self._members = {entry.filename: entry for entry in sorted(members, key=_numbers)}
 
     def __getitem__(self, name: str) -> bytes:
