@@ -60,6 +60,9 @@ class Archive(Mapping[str, bytes]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._members)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._members  # Mapping's own unpacks it
+
     def __len__(self) -> int:
         return len(self._members)
 

@@ -57,12 +57,13 @@ class Container:
         """An encoded image."""
         return bytes(self._view(self.root["images"][index]["bufferView"]).data)
 
-    def base_color(self, material: int) -> bytes | None:
-        """The encoded base-colour texture of a material, if it has one."""
+    def base_color(self, material: int) -> int | None:
+        """The image of a material's base colour, if it has one that needs no extension."""
         surface = self.root["materials"][material].get("pbrMetallicRoughness", {})
         if "baseColorTexture" not in surface:
             return None
-        return self.image(self.root["textures"][surface["baseColorTexture"]["index"]]["source"])
+        image: int | None = self.root["textures"][surface["baseColorTexture"]["index"]].get("source")
+        return image
 
     def array(
         self, index: int, kind: str, components: Collection[int] = (FLOAT32,)

@@ -61,9 +61,9 @@ class Glb:
     def picture(self) -> bytes | None:
         """The encoded base-colour texture, if the mesh has one."""
         with _reading():
-            if (material := self._primitive.get("material")) is None:
-                return None
-            return self.container.base_color(material)
+            material = self._primitive.get("material")
+            image = None if material is None else self.container.base_color(material)
+            return None if image is None else self.container.image(image)
 
     def image(self, index: int) -> bytes:
         """An encoded image."""

@@ -5,6 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from models.errors import MalformedInput, TooLarge
+
+DAMAGED = "damaged_mesh"
+UNSUPPORTED = "unsupported_mesh"
+"""Codes of what is refused: what breaks its format's rules, and what the format has and this project does not read."""
+
 
 @dataclass(frozen=True)
 class MeshLimits:
@@ -15,6 +21,15 @@ class MeshLimits:
     max_vertices: int = 1_000_000
     max_triangles: int = 1_000_000
 
+    def check(self, vertices: int = 0, triangles: int = 0) -> None:
+        """Refuse, as TooLarge, more than the limits; ask before anything is allocated."""
+        for count, limit, name in (
+            (vertices, self.max_vertices, "vertices"),
+            (triangles, self.max_triangles, "triangles"),
+        ):
+            if count > limit:
+                raise TooLarge(f"a mesh of {count:,} {name}; the limit is {limit:,}: decimate it")
+
 
 @dataclass(frozen=True, eq=False)
 class MeshFile:
@@ -22,8 +37,8 @@ class MeshFile:
 
     vertices (V, 3); faces (F, 3) into them, polygons cut into fans from their first corner; polygon (F,) number of
     the polygon of each; uvs (K, 2), origin at the lower left, and uv_faces (F, 3), or None; material (F,) into
-    materials. texture is the encoded base-colour picture of the material `textured`, or None. warnings tell what was
-    left aside.
+    materials, which are in the order of their first face, "" for none. texture is the encoded base-colour picture of
+    the material `textured`, or None. warnings tell what was left aside.
     """
 
     format: str
@@ -37,3 +52,10 @@ class MeshFile:
     texture: bytes | None = None
     textured: int | None = None
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not len(self.faces):
+            raise MalformedInput("a mesh without faces; wanted a surface: export polygons", code="empty_mesh")
+        for name, array in (("vertices", self.vertices), ("uvs", self.uvs)):
+            if array is not None and not np.isfinite(array).all():
+                raise MalformedInput(f"{name} that are not finite (NaN or infinity); export anew", code="not_finite")
