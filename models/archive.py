@@ -6,6 +6,7 @@ Nothing is unpacked onto the disk, nothing is unpickled, and what a header claim
 import json
 import math
 import re
+import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from io import BytesIO
@@ -22,6 +23,8 @@ MAX_MEMBER_BYTES = 256 << 20
 MAX_JSON_BYTES = 4 << 20
 MAX_NAME = 200
 ENCRYPTED = 0x1
+_BROKEN = (BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, LookupError)
+"""What zipfile raises on a damaged file."""
 DIGITS = re.compile(r"(\d+)")
 
 
@@ -37,9 +40,9 @@ class Archive(Mapping[str, bytes]):
             raise TooLarge(f"a zip of more than {MAX_MEMBERS:,} files, the limit; send fewer")
         try:
             self._zip = ZipFile(BytesIO(data))
-        except (BadZipFile, ValueError, NotImplementedError) as error:
+        except _BROKEN as error:
             raise MalformedInput(f"a zip that cannot be read ({error}); send it anew", code="damaged_zip") from error
-        members = [entry for entry in self._zip.infolist() if not entry.is_dir()]
+        members = [entry for entry in self._zip.infolist() if not entry.filename.endswith("/")]
         for entry in members:
             _check_member(entry)
         if len({entry.filename for entry in members}) < len(members):
@@ -50,9 +53,10 @@ class Archive(Mapping[str, bytes]):
 
     def __getitem__(self, name: str) -> bytes:
         """Unpack a member. zipfile stops at the size that was declared, and refuses one whose checksum differs."""
+        entry = self._members[name]
         try:
-            return self._zip.read(self._members[name])
-        except (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+            return self._zip.read(entry)
+        except _BROKEN as error:
             raise MalformedInput(
                 f"{name} cannot be unpacked ({error}); make the zip anew", code="damaged_zip"
             ) from error
@@ -103,7 +107,7 @@ def parse_json(data: bytes, name: str) -> dict[str, Any]:
 
 def _check_member(entry: ZipInfo) -> None:
     name = entry.filename
-    if len(name) > MAX_NAME or re.search(r"[/\\:\x00-\x1f]", name) or name.startswith("."):
+    if not 0 < len(name) <= MAX_NAME or re.search(r"[/\\:\x00-\x1f]", name) or name.startswith("."):
         raise MalformedInput(
             f"a zip with the file {name[:SHOWN]!r}; wanted plain names: zip the files, not their folder",
             code="bad_path",

@@ -345,6 +345,17 @@ def test_a_zip_with_paths_is_refused(name: str) -> None:
     refused(MalformedInput, zipped({name: obj(VERTICES[0]), "b.obj": obj(VERTICES[0])}), "bad_path")
 
 
+def test_a_zip_with_a_file_without_a_name_is_refused() -> None:
+    data = bytearray(zipped({"a": b"v 1 2 3"}))
+    struct.pack_into("<HH", data, data.index(b"PK\x01\x02") + 28, 0, 1)  # the name's byte counts as an extra field
+    refused(MalformedInput, bytes(data), "bad_path")
+
+
+def test_a_zip_whose_directory_points_before_the_file_is_refused() -> None:
+    data = zipped({"a.obj": obj(VERTICES[0]), "b.obj": obj(VERTICES[1])})
+    refused(MalformedInput, data[:5] + data[7:], "damaged_zip")
+
+
 def test_a_zip_that_unfolds_beyond_the_limit_is_refused_before_it_is_unpacked() -> None:
     bomb = zipped({f"{index}.obj": bytes(1 << 20) for index in range(4)})
     assert len(bomb) < 1 << 14
