@@ -205,6 +205,8 @@ def test_free_form_geometry_is_refused(statement: str) -> None:
         (f"{SQUARE}vt 0 0\nf 1/1 2/2 3/1\n", "damaged_mesh"),
         (f"{SQUARE}vt 0 0\nf 1/1 2/-2 3/1\n", "damaged_mesh"),
         (f"{SQUARE}v 1 2\nf 1 2 3\n", "damaged_mesh"),
+        ("v 1\nv 2\nv 3\nf 1 2 3\n", "damaged_mesh"),
+        (f"{SQUARE}vt\nf 1/1 2/1 3/1\n", "damaged_mesh"),
         (f"{SQUARE}v 1 2 z\nf 1 2 3\n", "damaged_mesh"),
         (f"{SQUARE}v 1 nan 2\nf 1 2 3\n", "not_finite"),
         (f"{SQUARE}v 1 inf 2\nf 1 2 3\n", "not_finite"),

@@ -3,6 +3,7 @@
 from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
@@ -31,7 +32,7 @@ def read_obj(data: bytes, limits: MeshLimits, beside: Mapping[str, bytes]) -> Me
         corners = _corners(text.tokens)
         seen = np.repeat(np.array(text.seen, np.int64).reshape(-1, 2), text.corners, axis=0)
         faces = checked_indices(_from_zero(corners[:, 0], seen[:, 0]), len(vertices), "vertices")[triangles]
-        uvs, uv_corners = _laid_out(_numbers(text.uvs, 2), corners[:, 1], seen[:, 1])
+        uvs, uv_corners = _laid_out(_numbers(text.uvs, 2, " 0"), corners[:, 1], seen[:, 1])
         material = np.array(text.material, np.int32)[polygon]
         texture, textured, warnings = _texture(text, beside, vertices, faces, material)
         return MeshFile(
@@ -108,14 +109,14 @@ class _Text:
         return (f"statements that are no mesh were left aside: {', '.join(sorted(self.left)[:5])}",)
 
 
-def _numbers(rows: list[str], width: int) -> Float32[np.ndarray, "rows width"]:
-    """The first numbers of each row; those that are missing of a uv are 0."""
+def _numbers(rows: list[str], width: int, missing: str = "") -> Float32[np.ndarray, "rows width"]:
+    """The first numbers of each row, and what is missing of them."""
     result = np.zeros((len(rows), width), np.float32)
     for start in range(0, len(rows), BLOCK):
-        parts = [row.split(None, width)[:width] for row in rows[start : start + BLOCK]]
-        if width == 2:
-            parts = [[*part, "0"][:2] for part in parts]
-        result[start : start + BLOCK] = np.array(parts, np.float32).reshape(-1, width)
+        block = rows[start : start + BLOCK]
+        parts = chain.from_iterable((row + missing).split(None, width)[:width] for row in block)
+        numbers = np.fromiter(map(float, parts), np.float64, width * len(block))
+        result[start : start + BLOCK] = numbers.reshape(-1, width)
     return result
 
 

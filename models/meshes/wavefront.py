@@ -25,12 +25,10 @@ def statements(data: bytes) -> Iterator[tuple[str, str]]:
         if pending:
             line = " ".join([*pending, line])
             pending.clear()
-        keyword, _, rest = line.strip().replace("\t", " ", 1).partition(" ")
-        if not keyword or keyword.startswith("#"):
-            continue
-        if "#" in rest and keyword in _NUMERIC:
-            rest = rest.partition("#")[0]
-        yield keyword, rest.strip()
+        keyword, *rest = line.split(None, 1) or "#"
+        if not keyword.startswith("#"):
+            text = rest[0] if rest else ""
+            yield keyword, (text.partition("#")[0] if "#" in text and keyword in _NUMERIC else text).strip()
 
 
 def check_inside(name: str) -> None:
