@@ -171,7 +171,7 @@ def _gathered(
 
 
 def _packing(dtype: np.dtype[Any]) -> struct.Struct:
-    return struct.Struct((">" if dtype.byteorder == ">" else "=") + dtype.char)
+    return struct.Struct(dtype.byteorder.replace("|", "=") + dtype.char)
 
 
 def _natural(number: float) -> int:

@@ -25,10 +25,11 @@ def statements(data: bytes) -> Iterator[tuple[str, str]]:
         if pending:
             line = " ".join([*pending, line])
             pending.clear()
-        keyword, *rest = line.split(None, 1) or "#"
-        if not keyword.startswith("#"):
-            text = rest[0] if rest else ""
-            yield keyword, (text.partition("#")[0] if "#" in text and keyword in _NUMERIC else text).strip()
+        parts = line.split(None, 1)
+        if not parts or parts[0].startswith("#"):
+            continue
+        keyword, rest = parts[0], parts[1] if len(parts) > 1 else ""
+        yield keyword, (rest.partition("#")[0] if "#" in rest and keyword in _NUMERIC else rest).strip()
 
 
 def check_inside(name: str) -> None:
