@@ -97,7 +97,8 @@ class Mesh:
         """Vertices in metres → in the units and axes of the file that the mesh came in; at rest they are the file's."""
         if self.source is None:
             return vertices
-        moved: np.ndarray = self.source.vertices + (vertices - self.vertices) @ self.source.turn.T
+        # a difference, since -0 + 0 is 0, and the file may hold -0
+        moved: np.ndarray = self.source.vertices - (self.vertices - vertices) @ self.source.turn.T
         return moved
 
     def __post_init__(self) -> None:

@@ -34,17 +34,40 @@ class FramesChunk(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class FramesSource:
+    """How the file held the head that it came in: positions are in its units and axes.
+
+    unit_m is metres of a unit; turn (3, 3) and origin (3,) take metres, +Y up and +Z forward, there: turn · x + origin.
+    polygon (F,) and material (F,): the number of the file's polygon that each face is of, and index into materials,
+    their names; skin is the number of the one that textures belong to.
+    """
+
+    unit_m: float
+    turn: NDArray[np.float64]
+    origin: NDArray[np.float64]
+    polygon: NDArray[np.int32]
+    material: NDArray[np.int32]
+    materials: tuple[str, ...]
+    skin: int
+
+    def metres(self, positions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Positions (…, 3) of the stream in metres, +Y up and +Z forward."""
+        return ((positions - self.origin) @ np.linalg.inv(self.turn).T).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
 class FramesHeader:
     """What is known before the first frame. `fields` is the JSON.
 
     `arrays` holds vertices, faces, uvs and uv_faces; with wrinkles base_color, too: times exp(log ratio) it is a
-    frame's texture.
+    frame's texture. Without a `source`, positions are in metres, +Y up and +Z forward.
     """
 
     fps: float
     frame_count: int
     arrays: dict[str, NDArray[Any]]
     fields: dict[str, Any]
+    source: FramesSource | None = None
 
 
 def read_frames(file: BinaryIO) -> tuple[FramesHeader, Iterator[FramesChunk]]:
@@ -59,8 +82,17 @@ def read_frames(file: BinaryIO) -> tuple[FramesHeader, Iterator[FramesChunk]]:
         )
     fields = json.loads(_message(file, HEADER)[1])
     arrays = {entry["name"]: _array(_message(file, ARRAY)[1], entry) for entry in fields["arrays"]}
-    header = FramesHeader(fields["fps"], fields["frame_count"], arrays, fields)
+    header = FramesHeader(fields["fps"], fields["frame_count"], arrays, fields, _source(fields, arrays))
     return header, _chunks(file, header)
+
+
+def _source(fields: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FramesSource | None:
+    if "source" not in fields:
+        return None
+    facts = fields["source"]
+    turn, origin = np.array(facts["turn"]), np.array(facts["origin"])
+    faces, names = (arrays["polygon"], arrays["material"]), tuple(facts["materials"])
+    return FramesSource(facts["unit_m"], turn, origin, *faces, names, facts["skin"])
 
 
 def _chunks(file: BinaryIO, header: FramesHeader) -> Iterator[FramesChunk]:

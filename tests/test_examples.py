@@ -16,6 +16,7 @@ import pytest
 from conftest import FakeTemplate, grid_mesh
 from PIL import Image
 from test_encoders import FPS, bumpy_mesh, clip_of, encoded, every_case, folds, smooth_motion
+from uploads import uploaded
 
 from models import archive
 from models.core import Mesh
@@ -204,6 +205,26 @@ def test_a_map_that_grows_keeps_its_mean() -> None:
 def test_textures_that_never_change_say_nothing_of_wrinkles() -> None:
     files = {f"{name}.{end}": data for name in "ab" for end, data in (("obj", obj(VERTICES[0])), ("png", skin()))}
     assert read(zipped(files)).wrinkles is None
+
+
+@pytest.mark.parametrize("name", ["glb", "glb-sequence", "bundle"])
+def test_primitives_that_share_their_positions_are_one_mesh(name: str) -> None:
+    """And the texture is that of the material that has one, whichever it is."""
+    mesh = uploaded(MESH)
+    assert mesh.source is not None
+    mesh = replace(mesh, source=replace(mesh.source, skin=2))
+    came = [read(encoded(name, clip_of(each, MOTION, 64, FOLDS))) for each in (mesh, replace(mesh, source=None))]
+    assert np.array_equal(came[0].vertices, came[1].vertices)
+    for one, other in zip(*(example.log_ratios(SIZE) for example in came), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_primitives_of_positions_of_their_own_are_refused() -> None:
+    def divide(root: dict) -> None:
+        primitives = root["meshes"][0]["primitives"]
+        primitives.append(primitives[0] | {"attributes": primitives[0]["attributes"] | {"POSITION": 1}})
+
+    refused(MalformedInput, forged_glb(divide), "damaged_glb")
 
 
 def test_copies_at_seams_are_dropped_and_others_are_not() -> None:

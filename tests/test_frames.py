@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from test_encoders import FPS, bumpy_clip, bumpy_mesh, clip_of, encoded, folds, smooth_motion
 from test_textures import noise_png
+from uploads import MATERIALS, uploaded
 
 from service.encoders import ENCODERS, encode
 from service.encoders.textures import TextureComposer
@@ -67,6 +68,33 @@ def test_wrinkles_are_read_back_at_the_size_that_was_asked_for_with_the_neutral_
         assert (chunk.positions == mesh.vertices + offset).all()
         assert chunk.wrinkles is not None
         assert (chunk.wrinkles[0] == composer.log_ratio(wrinkles).astype(np.float16)).all()
+
+
+def test_a_head_that_came_as_a_file_keeps_its_units_and_says_how_they_become_metres() -> None:
+    mesh = uploaded(bumpy_mesh())
+    offsets = smooth_motion(mesh, 3)
+    offsets[0] = 0
+    header, chunks = read_frames(BytesIO(encoded("npz-stream", clip_of(mesh, offsets))))
+    own, told = mesh.source, header.source
+    assert own is not None
+    assert told is not None
+    assert header.arrays["vertices"].tobytes() == own.vertices.tobytes()
+    assert (told.materials, told.skin) == (MATERIALS, 0)
+    assert told.unit_m == pytest.approx(0.01)
+    assert (told.turn == own.turn).all()
+    assert (told.polygon == own.polygon).all()
+    assert (told.material == own.material).all()
+    every = [chunk.positions[0] for chunk in chunks]
+    assert every[0].tobytes() == own.vertices.tobytes()
+    for positions, offset in zip(every, offsets, strict=True):
+        np.testing.assert_allclose(told.metres(positions), mesh.vertices + offset, rtol=0, atol=2e-7)
+
+
+def test_a_head_that_came_as_no_file_is_in_metres() -> None:
+    header, _ = read_frames(BytesIO(encoded("npz-stream", bumpy_clip(frames=1))))
+    assert header.source is None
+    assert "source" not in header.fields
+    assert header.arrays.keys() == {"vertices", "faces", "uvs", "uv_faces"}
 
 
 def test_without_textures_a_chunk_has_no_wrinkles() -> None:

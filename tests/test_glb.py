@@ -19,6 +19,7 @@ import trimesh
 from PIL import Image
 from test_encoders import FPS, bumpy_clip, bumpy_mesh, clip_of, encoded, folds, smooth_motion, watch_spools
 from test_textures import noise_png, pixels
+from uploads import CENTIMETRES_UP_Z, MATERIALS, uploaded
 
 from models.core import Mesh
 from service.encoders import ENCODERS, encode, morphs, spool
@@ -337,30 +338,64 @@ def test_each_file_of_a_textured_sequence_has_the_jpeg_of_its_frame() -> None:
     assert len(set(files)) == 3
 
 
+def test_each_material_is_a_primitive_and_all_share_attributes_and_targets() -> None:
+    """Faces keep their order within each; the texture is the skin's."""
+    mesh = uploaded(bumpy_mesh(png=png()))
+    assert mesh.source is not None
+    glb = animated(mesh, smooth_motion(mesh, 5))
+    (entry,) = glb.root["meshes"]
+    assert len(entry["primitives"]) == 3
+    for number, primitive in enumerate(entry["primitives"]):
+        assert primitive["material"] == number
+        assert primitive["attributes"] == glb.primitive["attributes"]
+        assert primitive["targets"] == glb.primitive["targets"]
+        faces = split_seams(mesh).corners[glb.accessor(primitive["indices"]).reshape(-1, 3)]
+        assert (faces == mesh.faces[mesh.source.material == number]).all()
+    assert [material["name"] for material in glb.root["materials"]] == list(MATERIALS)
+    textured = ["baseColorTexture" in material["pbrMetallicRoughness"] for material in glb.root["materials"]]
+    assert textured == [True, False, False]
+
+
+def test_the_axes_of_the_file_do_not_show() -> None:
+    """In metres, +Y up and +Z forward, whatever they were."""
+    mesh = uploaded(bumpy_mesh())
+    other = uploaded(bumpy_mesh(), np.roll(CENTIMETRES_UP_Z, 1, axis=0) / 7)
+    assert other.source is not None
+    same = replace(mesh, source=replace(other.source))
+    offsets = smooth_motion(mesh, 5)
+    for name in ("glb", "glb-sequence"):
+        assert encoded(name, clip_of(mesh, offsets)) == encoded(name, clip_of(same, offsets))
+    assert (animated(mesh, offsets).attribute("POSITION")[: len(mesh.vertices)] == mesh.vertices).all()
+
+
 VIEWER = Path(__file__).parents[1] / "viewer"
 HAS_VALIDATOR = shutil.which("node") and (VIEWER / "node_modules" / "gltf-validator").is_dir()
 
 
 @pytest.mark.skipif(not HAS_VALIDATOR, reason="needs node, and make browser-tools")
 @pytest.mark.parametrize(
-    "case", ["textured", "plain", "one frame", "still", "large", "sequence", "wrinkled", "wrinkled one"]
+    "case",
+    ["textured", "plain", "one frame", "still", "large", "sequence", "wrinkled", "wrinkled one"]
+    + [f"uploaded {case}" for case in ("textured", "plain", "sequence", "wrinkled")],
 )
 def test_the_khronos_validator_finds_nothing_wrong(case: str, tmp_path: Path) -> None:
     """No error, warning or hint; informations only that the uvs of a material without a texture are unused, and the
     images of wrinkles, which glTF has no word for."""
-    mesh = bumpy_mesh(rows=260, columns=256) if case == "large" else bumpy_mesh(png=None if case == "plain" else png())
+    mesh = bumpy_mesh(rows=260, columns=256) if case == "large" else bumpy_mesh(png=None if "plain" in case else png())
+    mesh = uploaded(mesh) if "uploaded" in case else mesh
     offsets = smooth_motion(mesh, 1 if case == "one frame" else 5) * (case != "still")
     texture = 64 if "wrinkled" in case else None
     data = encoded("glb", clip_of(mesh, offsets, texture))
-    if case in ("sequence", "wrinkled one"):
+    if "sequence" in case or case == "wrinkled one":
         data = sequence(mesh, offsets, texture)[0]
     (tmp_path / "head.glb").write_bytes(data)
     run = subprocess.run(
         ["node", str(VIEWER / "validate.mjs"), str(tmp_path / "head.glb")], capture_output=True, check=True
     )
     issues = json.loads(run.stdout)["issues"]["messages"]
-    unused = ["/meshes/0/primitives/0/attributes/TEXCOORD_0"] * (mesh.base_color_png is None)
-    if case == "wrinkled":
+    plain = range(0 if mesh.base_color_png is None else 1, 3 if mesh.source else 1)
+    unused = [f"/meshes/0/primitives/{number}/attributes/TEXCOORD_0" for number in plain]
+    if case.endswith("wrinkled"):
         unused += [f"/images/{index}" for index in range(1, len(Glb.parse(data).root["images"]))]
     assert [issue["pointer"] for issue in issues] == unused
     assert {issue["severity"] for issue in issues} <= {2}

@@ -1,5 +1,7 @@
 """Reading GLB (glTF 2.0, binary) that strangers send: one mesh, its morph animation, its base-colour picture.
 
+The mesh may have several primitives, one for each material, if they share their positions and morph targets.
+
 Nothing outside the file is opened. Node transforms are left aside: positions are the mesh's own.
 """
 
@@ -56,14 +58,14 @@ class Glb:
     def positions(self) -> Float32[np.ndarray, "positions 3"]:
         """The mesh at rest: metres, copies at uv seams included."""
         with _reading():
-            return self._rows(self._primitive["attributes"]["POSITION"], "VEC3")
+            return self._rows(self._primitives[0]["attributes"]["POSITION"], "VEC3")
 
     def picture(self) -> bytes | None:
-        """The encoded base-colour texture, if the mesh has one."""
+        """The encoded base-colour texture of the first material that has one."""
         with _reading():
-            material = self._primitive.get("material")
-            image = None if material is None else self.container.base_color(material)
-            return None if image is None else self.container.image(image)
+            numbers = [primitive["material"] for primitive in self._primitives if "material" in primitive]
+            images = [self.container.base_color(number) for number in numbers]
+            return next((self.container.image(image) for image in images if image is not None), None)
 
     def image(self, index: int) -> bytes:
         """An encoded image."""
@@ -76,7 +78,7 @@ class Glb:
         TooLarge when keys or targets times positions are over `max_points`.
         """
         with _reading():
-            rest, targets = self.positions, self._primitive.get("targets", [])
+            rest, targets = self.positions, self._primitives[0].get("targets", [])
             times, weights = self._weights(len(targets))
             if len(targets) > MAX_TARGETS or (len(times) + len(targets)) * len(rest) > max_points:
                 raise TooLarge(
@@ -90,10 +92,13 @@ class Glb:
         return Animation(rest, moved.reshape(-1, *rest.shape), times)
 
     @property
-    def _primitive(self) -> dict[str, Any]:
+    def _primitives(self) -> list[dict[str, Any]]:
         (mesh,) = self.container.root["meshes"]
-        (primitive,) = mesh["primitives"]
-        return dict(primitive)
+        first, *others = mesh["primitives"]
+        shared = [(one["attributes"]["POSITION"], one.get("targets", [])) for one in (first, *others)]
+        if any(other != shared[0] for other in shared):
+            raise ValueError("primitives of other positions or morph targets")
+        return [dict(first), *map(dict, others)]
 
     def _weights(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Times (T,) and weights (T, count)."""
@@ -116,6 +121,7 @@ class Glb:
 def _reading() -> AbstractContextManager[None]:
     return refusing_damage(
         "a GLB",
-        "one mesh of one primitive, with morph targets and one animation of their weights, all float32: export it so",
+        "one mesh, whose primitives share positions and morph targets, and one animation of their weights, all "
+        "float32: export it so",
         code="damaged_glb",
     )

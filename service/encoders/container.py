@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from service.encoders.materials import materials_of
 from service.encoders.surface import Surface
 from service.encoders.textures import Picture
 
@@ -68,26 +69,33 @@ class GlbDocument:
         return len(images) - 1
 
     def add_mesh(self, surface: Surface, vertices: np.ndarray, texture: Picture | None) -> dict[str, Any]:
-        """Make the mesh of one primitive and its material; return its JSON, open for morph targets."""
+        """Make the mesh, a primitive and a material for each of its own; return its JSON, open for morph targets.
+
+        The primitives share their attributes. The texture is the skin's.
+        """
         attributes = {
             "POSITION": self.add_positions(vertices[surface.corners]),
             "NORMAL": self.add_accessor(surface.normals(vertices), target=_ARRAY_BUFFER),
             "TEXCOORD_0": self.add_accessor(surface.uvs, target=_ARRAY_BUFFER),
         }
-        indices = self.add_accessor(surface.triangles.ravel(), target=_ELEMENT_ARRAY_BUFFER)
-        self._add_material(texture)
-        mesh = {"name": "head", "primitives": [{"attributes": attributes, "indices": indices, "material": 0}]}
+        materials, primitives = materials_of(surface.mesh), []
+        for number, faces in materials.parts():
+            indices = self.add_accessor(surface.triangles[faces].ravel(), target=_ELEMENT_ARRAY_BUFFER)
+            primitives.append({"attributes": attributes, "indices": indices, "material": number})
+        self.root["materials"] = [
+            {"name": name, "pbrMetallicRoughness": self._colour(texture if number == materials.skin else None)}
+            for number, name in enumerate(materials.names)
+        ]
+        mesh = {"name": "head", "primitives": primitives}
         self.root["meshes"] = [mesh]
         return mesh
 
-    def _add_material(self, texture: Picture | None) -> None:
+    def _colour(self, texture: Picture | None) -> dict[str, Any]:
         surface: dict[str, Any] = {"metallicFactor": 0, "roughnessFactor": 0.75}
         if texture is None:
-            surface["baseColorFactor"] = [0.8, 0.8, 0.8, 1]
-        else:
-            surface["baseColorTexture"] = {"index": 0}
-            self.root["textures"] = [{"source": self.add_picture(texture)}]
-        self.root["materials"] = [{"name": "skin", "pbrMetallicRoughness": surface}]
+            return surface | {"baseColorFactor": [0.8, 0.8, 0.8, 1]}
+        self.root["textures"] = [{"source": self.add_picture(texture)}]
+        return surface | {"baseColorTexture": {"index": 0}}
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the file: header, JSON chunk, then the binary chunk part by part."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.core import Clip, Frame
+from models.core import Clip, Frame, Mesh
 from service.encoders.base import FrameEncoder
 from service.encoders.textures import composer_of
 from talker_client.frames import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
@@ -24,13 +24,15 @@ class FramesEncoder(FrameEncoder):
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic, header and the mesh."""
-        self._frame_count = clip.frame_count
+        self._frame_count, self._mesh, mesh = clip.frame_count, clip.mesh, clip.mesh
         arrays = {
-            "vertices": clip.mesh.vertices.astype("<f4"),
-            "faces": clip.mesh.faces.astype("<i4"),
-            "uvs": clip.mesh.uvs.astype("<f4"),
-            "uv_faces": clip.mesh.uv_faces.astype("<i4"),
+            "vertices": mesh.own(mesh.vertices).astype("<f4"),
+            "faces": mesh.faces.astype("<i4"),
+            "uvs": mesh.uvs.astype("<f4"),
+            "uv_faces": mesh.uv_faces.astype("<i4"),
         }
+        if mesh.source is not None:
+            arrays |= {"polygon": mesh.source.polygon.astype("<i4"), "material": mesh.source.material.astype("<i4")}
         self._composer = composer_of(clip)
         if self._composer is not None:
             arrays["base_color"] = self._composer.base
@@ -40,7 +42,7 @@ class FramesEncoder(FrameEncoder):
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
         """Yield a CHNK of one frame, its wrinkles apart: nothing waits."""
-        body = RANGE.pack(frame.index, 1) + frame.vertices.astype("<f4").tobytes()
+        body = RANGE.pack(frame.index, 1) + self._mesh.own(frame.vertices).astype("<f4").tobytes()
         if self._composer is None:
             yield _message(CHUNK, body)
         else:
@@ -64,10 +66,22 @@ def _header(clip: Clip, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         "checkpoints": dict(clip.checkpoints),
         "positions": {"dtype": "<f4", "shape": list(clip.mesh.vertices.shape)},
         **wrinkles,
+        **_source(clip.mesh),
         "arrays": [
             {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)} for name, array in arrays.items()
         ],
     }
+
+
+def _source(mesh: Mesh) -> dict[str, Any]:
+    """How positions become metres: origin and turn of `talker_client.frames.FramesSource`."""
+    if mesh.source is None:
+        return {}
+    source = mesh.source
+    turn = source.turn.astype(np.float64)
+    origin = np.median(source.vertices - mesh.vertices @ turn.T, axis=0)
+    facts = {"unit_m": float(abs(np.linalg.det(turn)) ** (-1 / 3)), "turn": turn.tolist(), "origin": origin.tolist()}
+    return {"source": facts | {"materials": list(source.materials), "skin": source.skin}}
 
 
 def _json(fields: dict[str, Any]) -> bytes:

@@ -17,6 +17,8 @@ from models.resizing import resize_planes
 PLAIN = (231, 231, 231)
 """Base colour of a head without a texture: the grey that `glb` gives it, 0.8 in linear light, in sRGB values."""
 QUALITY = 95
+JPEG = b"\xff\xd8\xff"
+"""What such a file begins with: an upload's texture may be one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,9 @@ class Picture:
 
 def base_color(mesh: Mesh) -> Picture | None:
     """The texture of a mesh as it came, if it has one."""
-    return None if mesh.base_color_png is None else Picture(mesh.base_color_png, "image/png")
+    if mesh.base_color_png is None:
+        return None
+    return Picture(mesh.base_color_png, "image/jpeg" if mesh.base_color_png.startswith(JPEG) else "image/png")
 
 
 class TextureComposer:

@@ -80,7 +80,8 @@ def animated_document(clip: Clip, morphs: Morphs) -> GlbDocument:
     composer = composer_of(clip)
     mesh = document.add_mesh(surface, clip.mesh.vertices, composer.neutral() if composer else base_color(clip.mesh))
     targets = [{"POSITION": document.add_positions(target[surface.corners])} for target in morphs.targets]
-    mesh["primitives"][0]["targets"] = targets
+    for primitive in mesh["primitives"]:
+        primitive["targets"] = targets
     mesh["weights"] = [0] * len(targets)
     mesh["extras"] = {"targetNames": ["constant", *(f"motion_{index:02d}" for index in range(1, len(targets)))]}
     times = (np.arange(clip.frame_count) / clip.fps).astype(np.float32)
