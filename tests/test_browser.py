@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_glb import Glb
+from uploads import uploaded
 
 from models.core import Clip, Frame
 from models.template import default_template, load_head
@@ -42,10 +43,14 @@ def node(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def jaw_clip() -> Clip:
-    """The default head for 1.2 s; all that lies below its lips in front goes down by 15 mm, and up again."""
+def jaw_clip(came_as_a_file: bool = False) -> Clip:
+    """The default head for 1.2 s; all that lies below its lips in front goes down by 15 mm, and up again.
+
+    A head that came as a file has three materials in turn.
+    """
     head = load_head(ROOT / "weights" / "head.safetensors")
     mesh = default_template(head).mesh
+    mesh = uploaded(mesh) if came_as_a_file else mesh
     _, y, z = mesh.vertices.T
     below = np.clip((mesh.vertices[head.rim, 1].mean() - y) / 0.02, 0, 1) * np.clip((z - 0.05) / 0.05, 0, 1)
     jaw = np.stack([0 * below, -0.015 * below, 0 * below], axis=1)
@@ -57,10 +62,10 @@ def jaw_clip() -> Clip:
     return Clip(mesh, FPS, FRAMES, 0, "mmtalker", {"mmtalker": "0" * 64}, frames)
 
 
-@pytest.fixture(scope="module")
-def glb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[False, True], ids=["one material", "three materials"])
+def glb(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("browser") / "jaw.glb"
-    path.write_bytes(b"".join(encode(jaw_clip(), ENCODERS["glb"]())))
+    path.write_bytes(b"".join(encode(jaw_clip(request.param), ENCODERS["glb"]())))
     return path
 
 

@@ -1,24 +1,25 @@
 // What the service made, opened: an animated GLB, or a bundle (docs/formats.md).
 
-import { LinearInterpolant } from 'three';
+import { BufferAttribute, LinearInterpolant, Mesh } from 'three';
 import { GLTFLoader } from 'three/addons/loaders/GLTFLoader.js';
 
 import { unzip } from './archive.js';
 import { makeSkin, prepare } from './skin.js';
 
 /**
- * Open a GLB or a bundle. mesh: the head, whose material is the skin; show(time_s): put it into the pose of a time;
+ * Open a GLB or a bundle. mesh: the head, whose materials are a list; show(time_s): put it into the pose of a time;
  * skin: null where there are no wrinkles; facts: what the file says of itself.
  */
 export async function openClip(blob) {
   const parts = await unpack(blob);
   const gltf = await new GLTFLoader().parseAsync(await parts.glb.arrayBuffer(), '');
   const mesh = meshOf(gltf.scene);
-  if (mesh.material.map) await prepare(mesh.material.map);
+  const textured = mesh.material.findIndex((material) => material.map);
+  if (textured >= 0) await prepare(mesh.material[textured].map);
   const extras = gltf.asset.extras ?? {};
   const wrinkles = parts.wrinkles ?? (extras.wrinkles && (await wrinklesWithin(gltf, extras.wrinkles)));
-  const skin = wrinkles?.images.length ? await makeSkin(mesh.material, wrinkles) : null;
-  if (skin) mesh.material = skin.material;
+  const skin = wrinkles?.images.length ? await makeSkin(mesh.material[textured], wrinkles) : null;
+  if (skin) mesh.material[textured] = skin.material;
   const pose = poseOf(gltf.animations, mesh);
   return {
     mesh,
@@ -56,10 +57,28 @@ async function wrinklesWithin({ parser }, fields) {
   return { ...fields, images: await Promise.all(images) };
 }
 
+/**
+ * The head as one mesh with a list of materials. A file has a primitive for each, and three makes meshes of them, which
+ * share their vertices and targets: as groups of one geometry these are on the GPU once, and take one pose.
+ */
 function meshOf(scene) {
-  let mesh = null;
-  scene.traverse((node) => (mesh ??= node.isMesh ? node : null));
-  return mesh ?? fail('the GLB has no mesh');
+  const meshes = [];
+  scene.traverse((node) => node.isMesh && meshes.push(node));
+  if (!meshes.length) fail('the GLB has no mesh');
+  const { geometry } = meshes[0];
+  const parts = meshes.map((each) => each.geometry.index);
+  const index = new (parts[0].array.constructor)(parts.reduce((sum, part) => sum + part.count, 0));
+  let start = 0;
+  for (const [material, part] of parts.entries()) {
+    index.set(part.array, start);
+    geometry.addGroup(start, part.count, material);
+    start += part.count;
+  }
+  geometry.setIndex(new BufferAttribute(index, 1));
+  return new Mesh(
+    geometry,
+    meshes.map((each) => each.material),
+  );
 }
 
 /** Morph weights by time: the animation's own samples, linear in between, as the file says. */

@@ -67,8 +67,10 @@ export class Stage {
   remove() {
     this.scene.remove(this.mesh, this.overlay);
     this.mesh.geometry.dispose();
-    this.mesh.material.map?.dispose();
-    this.mesh.material.dispose();
+    for (const material of this.mesh.material) {
+      material.map?.dispose();
+      material.dispose();
+    }
   }
 
   setWireframe(on) {
