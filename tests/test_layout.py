@@ -10,7 +10,7 @@ from tiny import grid_faces, grid_plane, shipped_head, shipped_sampling, tiny_he
 
 from models import layout
 from models.atlas import Anchors, Atlas, join_anchors
-from models.core import Mesh
+from models.core import Mesh, Source
 from models.errors import MalformedInput, OutOfRange
 from models.layout import Layout, layout_of
 from models.mmtalker.sampling import sample_template
@@ -83,6 +83,18 @@ def test_another_size_is_what_the_upsampler_makes_of_it(size):
     np.testing.assert_allclose(read[covered(size)], wanted[covered(size)], atol=1e-5)
 
 
+@pytest.mark.parametrize("turn", [mirrored, tilted])
+def test_enlarging_what_is_read_is_near_reading_every_texel(turn, monkeypatch):
+    """On maps that are interpolated four times themselves, as large ones are; where faces are."""
+    image = resized(as_image(noisy(32)), 256, slice(0, 256))[0].permute(1, 2, 0).numpy() / 10
+    fast = whole(laid(turn), image, 1024)
+    monkeypatch.setattr(layout, "FINE", 0)
+    slow = whole(laid(turn), image, 1024)
+    inside = whole(laid(turn), np.ones((1024, 1024, 3), np.float32), 1024)[..., 0] == 1
+    assert np.ptp(slow[inside]) > 0.1
+    assert np.sqrt(np.square(fast - slow)[inside].mean()) < 0.003 * np.ptp(slow[inside])
+
+
 def test_a_mirrored_layout_mirrors():
     assert np.array_equal(whole(laid(mirrored), noisy(128), 128)[:, ::-1][covered(128)], noisy(128)[covered(128)])
 
@@ -133,13 +145,16 @@ def test_strips_are_the_whole_and_the_same_each_time(monkeypatch):
     assert np.array_equal(whole(laid(tilted), image, 200), np.concatenate(strips))
 
 
-@pytest.mark.parametrize(("size", "texels"), [(256, 2), (1024, 4)])
-def test_a_gutter_continues_what_is_inside(size, texels):
-    """Every texel nearer than its width has the nearest value, not one beyond it; none is much farther out."""
-    away = distance_transform_edt(~covered(size))
-    even = whole(laid(), np.ones((64, 64, 3), np.float32), size)
-    np.testing.assert_allclose(even[away <= texels - 1], 1, atol=1e-6)
-    assert not even[away > 1.5 * texels + 1].any()
+@pytest.mark.parametrize(("size", "own", "texels"), [(256, 256, 2), (1024, 512, 4), (1024, 64, 4)])
+def test_a_gutter_continues_what_is_inside(size, own, texels):
+    """Every texel nearer than its width has the nearest value, not one beyond it; none is much farther out.
+
+    Enlarged eight times, it is wider.
+    """
+    away, most = distance_transform_edt(~covered(size)), 8 * 9 if own == 64 else 1.5 * texels + 1
+    even = whole(laid(), np.ones((own, own, 3), np.float32), size)
+    np.testing.assert_allclose(even[away <= texels - 1], 1, atol=2e-6)
+    assert not even[away > most].any()
     ramp = np.repeat((np.arange(256) + 0.5)[None, :, None] / 256, 256, 0).repeat(3, 2).astype(np.float32)
     skin = whole(laid(), ramp, size)[: int(0.85 * size)]  # below is the eye
     edges = skin[(away[: len(skin)] > 0) & (away[: len(skin)] <= texels - 1)]
@@ -206,6 +221,45 @@ def test_a_face_across_a_seam_or_from_chart_to_chart_has_no_place():
     found = corner_uvs(skin, skin.vertex_anchors, np.array([[0, 1, len(skin.vertices) - 1], [0, 1, 14]]))
     assert np.isnan(found[0]).all()
     assert np.array_equal(found[1], skin.uvs[[0, 1, 14]])
+
+
+def test_only_the_skin_has_the_texture():
+    """Uvs of other materials lie in textures of their own."""
+    mesh = default_template(tiny_head()).mesh
+    on_eye = tiny_head().atlas.chart == 1
+    source = Source(
+        mesh.vertices,
+        np.eye(3, dtype=np.float32),
+        np.arange(len(mesh.faces), dtype=np.int32),
+        on_eye.astype(np.int32),
+        ("skin", "eye"),
+    )
+    mesh = replace(mesh, source=source)
+    own = replace(default_template(tiny_head()), mesh=mesh)
+    spread = replace(
+        own,
+        mesh=replace(
+            mesh,
+            uvs=np.where(
+                np.isin(np.arange(len(mesh.uvs)), mesh.uv_faces[on_eye])[:, None], 9 * (mesh.uvs - 0.02), mesh.uvs
+            ),
+        ),
+    )
+    assert layout_of(own, tiny_head()) is None
+    assert layout_of(spread, tiny_head()) is None
+    eye = replace(spread, mesh=replace(spread.mesh, source=replace(source, skin=1)))
+    read = whole(layout_of(eye, tiny_head()), np.ones((64, 64, 3), np.float32), 64)
+    assert read[8:56, 8:56].all()
+    assert len(layout_of(eye, tiny_head()).own) == on_eye.sum()
+
+
+def test_a_texture_of_any_size_is_averaged():
+    """Every one of its texels counts as much."""
+    for size in (512, 500, 333):
+        texture = np.rint(127 + 100 * smooth(size)).astype(np.uint8)
+        assert psnr(laid().to_atlas(texture, 64)[covered(64)], np.rint(127 + 100 * smooth(64))[covered(64)]) > 36
+    even = np.full((511, 511, 3), 77, np.uint8)
+    assert (laid().to_atlas(even, 64) == 77).all()
 
 
 def test_a_face_without_a_place_stays_neutral():
