@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float, Float16, Float32, Int32, UInt16
+from jaxtyping import Float, Float16, Float32, Int32, UInt8, UInt16
 
 from models.errors import SHOWN, MalformedInput, OutOfRange
 
@@ -143,7 +143,11 @@ class Enlarger(Protocol):
     def rows(
         self, image: Float32[np.ndarray, "large large 3"], size: int
     ) -> Iterator[Float32[np.ndarray, "rows size 3"]]:
-        """An enlarged map, or a sum of several, at `size`, in strips from the top."""
+        """An enlarged map, or a sum of several, at `size`, in strips from the top, laid out as the clip's texture."""
+        ...
+
+    def on_atlas(self, texture: UInt8[np.ndarray, "n n 3"]) -> UInt8[np.ndarray, "n n 3"]:
+        """A texture laid out as the clip's, as maps and images are, at its own size."""
         ...
 
 

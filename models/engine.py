@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
     from models.pivots import StyleBook
     from models.puppet import MotionBatch
+    from models.relayout import Relayout
     from models.runtime import Runtime
     from models.skin.cabinet import Skins
     from models.template import Head, Template
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from models.textalker.encoding import MapEncoders
     from models.textalker.playback import MapQuery
     from models.textalker.streaming import TexTalkerMotion
-    from models.textalker.upsampler import GuidedUpsampler, MapUpsampler, Relayout
+    from models.textalker.upsampler import GuidedUpsampler, MapUpsampler
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -296,7 +297,7 @@ class LocalEngine:
         placed = self._placed(template, AnimateOptions(resolution=resolution).resolution)
         checkpoints = {name: self._networks.checkpoints[name] for name in MADE_OF}
         skin = self._networks.textalker.decoders.skin
-        return CodecHead(template, resolution, checkpoints, placed.head, placed.maps, skin)
+        return CodecHead(template, resolution, checkpoints, placed.head, placed.maps, skin, placed.layout)
 
     def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
         """See `Engine.read_style`."""
@@ -470,7 +471,7 @@ class Networks:
 
     def relaid(self, layout: "Layout", upsampler: "GuidedUpsampler | None") -> "Relayout":
         """What lays wrinkles, enlarged or not, out as a template's texture is."""
-        from models.textalker.upsampler import Relayout
+        from models.relayout import Relayout
 
         return Relayout(layout, upsampler, self.upsampler.config.size)
 

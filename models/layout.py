@@ -23,7 +23,7 @@ from models.seams import Corners, corner_uvs, sides
 from models.template import Head, Template
 from models.texels import Fragments, rasterise
 
-SMALLEST, LARGEST = 64, 8192
+SMALLEST, LARGEST = 16, 8192
 STRIP = 64
 """Rows that are given at a time."""
 WINDOW = 2048
@@ -151,7 +151,9 @@ def _texels(target: Corners, source: Corners, size: int, margin: int) -> Iterato
 def _outer(corners: Corners) -> Bool[np.ndarray, " faces"]:
     """Faces that touch an edge of what all cover: one along which no other face goes the other way."""
     turned = np.linalg.det(corners[:, 1:] - corners[:, :1]) < 0
-    places = np.rint(np.where(turned[:, None, None], corners[:, ::-1], corners) / SAME_UV).astype(np.int64)
+    places = np.rint(np.where(turned[:, None, None], corners[:, ::-1], corners).clip(-1000, 1000) / SAME_UV).astype(
+        np.int64
+    )
     names = np.unique(places.reshape(-1, 2) @ [1 << 32, 1], return_inverse=True)[1].reshape(-1, 3)
     begin, end = names, np.roll(names, -1, 1)
     count = int(names.max(initial=0)) + 1
@@ -196,11 +198,11 @@ def _step(image: np.ndarray, source: Corners, target: Corners, size: int) -> flo
 def _reduced(image: np.ndarray, step: float) -> Float32[np.ndarray, "n n 3"]:
     """The image as averages of 2, 4, … of its texels, as many as go into `step`."""
     times = 1
-    while 2 * times <= step + 1e-6:
+    while 2 * times <= min(step + 1e-6, len(image)):
         times *= 2
     if times == 1:
         return np.ascontiguousarray(image, np.float32)
-    return np.concatenate(list(_resampled(image, _averaging(len(image), max(len(image) // times, 1)))))
+    return np.concatenate(list(_resampled(image, _averaging(len(image), len(image) // times))))
 
 
 def _read(

@@ -16,6 +16,7 @@ import numpy as np
 from models.core import Clip, CodeBatch, CodeSpace, Frame
 from models.errors import MalformedInput
 from models.graphs import open_graph
+from models.relayout import Relayout
 from models.textalker.codec import CodecHead, read_codec_head
 from models.textalker.playback import BATCH, Generator, Generators, generate, generator_facts, play, timeline
 from talker_client.codes import CodesHeader, read_codes
@@ -42,9 +43,11 @@ def decode(file: BinaryIO, folder: str | Path, threads: int = 0) -> Clip:
     """
     header, batches = read_codes(file)
     codec = open_codec(Path(folder), header, threads)
-    options = header.options
+    options, head, enlarger = header.options, codec.head, None
+    if options.texture is not None and head.layout is not None:
+        enlarger = Relayout(head.layout, None, len(head.skin))
     return Clip(
-        mesh=codec.head.puppet.mesh,
+        mesh=head.puppet.mesh,
         fps=options.fps,
         frame_count=header.frame_count,
         seed=options.seed,
@@ -53,6 +56,7 @@ def decode(file: BinaryIO, folder: str | Path, threads: int = 0) -> Clip:
         frames=_frames(header, batches, codec),
         texture=options.texture,
         styles=header.styles,
+        enlarger=enlarger,
     )
 
 

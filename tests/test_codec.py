@@ -9,20 +9,24 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from test_textures import noise_png
 from tiny import TORCH, speech
 from tiny_engine import tiny_networks, tiny_styles
 from tiny_textalker import MOTION, SHA256, WRINKLE, face, tiny_autoencoder, tiny_denoiser
+from uploads import uploaded
 
 from models.core import AnimateOptions, Clip
 from models.engine import ENGINES, LocalEngine
 from models.errors import CheckpointError, MalformedInput, OutOfRange, UnknownName
 from models.pivots import StyleBook
 from models.runtime import Runtime
+from models.template import Template, default_template
 from models.textalker.codec import codec_head_bytes, read_codec_head
 from models.textalker.decoding import PairDecoders
 from models.textalker.streaming import TexTalkerMotion
 from service.cli import main
 from service.encoders import ENCODERS, encode
+from service.encoders.textures import resize
 from talker_client.codec import decode
 from talker_client.codes import read_codes
 
@@ -39,7 +43,17 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
         tiny_networks(), textalker=TexTalkerMotion(face(), tiny_denoiser(), decoders, TORCH, "dpm_solver_2m", 3)
     )
     book = StyleBook(tiny_styles(), None, networks.autoencoders)
-    return LocalEngine(networks, book, {"checkpoints": SHA256, "engines": list(ENGINES)})
+    engine = LocalEngine(networks, book, {"checkpoints": SHA256, "engines": list(ENGINES)})
+    engine._templates["mine"] = own_template()
+    return engine
+
+
+def own_template() -> Template:
+    """The tiny head as a file brings it: other units and materials, a texture laid out otherwise, lips apart."""
+    template = default_template(face())
+    mesh = replace(template.mesh, uvs=(template.mesh.uvs * [-1, 1] + [1, 0]).astype(np.float32))
+    seal = replace(template.seal, parted=np.tile(np.float32([0, -0.001, 0]), (len(template.seal.gaps), 1)))
+    return replace(template, id="mine", mesh=uploaded(replace(mesh, base_color_png=noise_png())), seal=seal)
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +62,18 @@ def folder(engine: LocalEngine, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("codec")
     for name in CHECKPOINTS:
         (folder / f"{name}.onnx").write_bytes(engine.generator(name).read_bytes())
-    (folder / "default").mkdir()
-    for resolution in (None, 600):
-        data = codec_head_bytes(engine.codec_head("default", resolution))
-        (folder / "default" / f"{resolution or 'native'}.npz").write_bytes(data)
+    for template, resolution in (("default", None), ("default", 600), ("mine", None)):
+        data = codec_head_bytes(engine.codec_head(template, resolution))
+        (folder / template).mkdir(exist_ok=True)
+        (folder / template / f"{resolution or 'native'}.npz").write_bytes(data)
     return folder
 
 
 @pytest.fixture
 def own(folder: Path, tmp_path: Path) -> Path:
     """The same folder, to spoil."""
-    (tmp_path / "default").mkdir()
+    for name in ("default", "mine"):
+        (tmp_path / name).mkdir()
     for path in [*folder.glob("*.onnx"), *folder.glob("*/*.npz")]:
         (tmp_path / path.relative_to(folder)).write_bytes(path.read_bytes())
     return tmp_path
@@ -96,6 +111,27 @@ def test_decoded_codes_are_the_stream_of_frames_byte_for_byte(engine, folder, op
 def test_decoded_codes_are_a_clip_that_every_format_takes(engine, folder):
     for name in ("glb", "bundle"):
         assert written(decode(io.BytesIO(codes(engine)), folder), name) == written(animated(engine), name)
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS.keys() - {"codes"}))
+def test_a_head_that_came_as_a_file_is_decoded_to_what_the_service_sends(engine, folder, name):
+    """In its own units, with its materials and its texture's layout, and with lips that are apart at rest."""
+
+    def own() -> Clip:
+        return engine.animate(speech(1.3), TEXTURED, template="mine")
+
+    decoded = decode(io.BytesIO(written(own(), "codes")), folder)
+    assert decoded.enlarger is not None
+    assert written(decoded, name) == written(own(), name)
+
+
+def test_wrinkles_lie_elsewhere_in_a_layout_of_its_own(engine):
+    """Or nothing would show that it is carried."""
+    plain, own = (engine.animate(speech(0.1), TEXTURED, template=id) for id in ("default", "mine"))
+    assert plain.enlarger is None
+    image = own.enlarger.image(next(own.frames).wrinkles)
+    assert not np.allclose(np.concatenate(list(own.enlarger.rows(image, 512))), resize(image, 512), atol=0.01)
+    plain.frames.close()
 
 
 def test_the_number_of_threads_does_not_show(engine, folder):
@@ -222,7 +258,7 @@ def test_a_head_is_read_back(engine):
     ("ask", "error"),
     [
         (lambda engine: engine.generator("speech"), UnknownName),
-        (lambda engine: engine.codec_head("mine", None), UnknownName),
+        (lambda engine: engine.codec_head("nobody", None), UnknownName),
         (lambda engine: engine.codec_head("default", 3), OutOfRange),
     ],
 )
@@ -292,6 +328,9 @@ def spoilt(head: bytes, **changes: np.ndarray) -> bytes:
         lambda head: spoilt(head, seal_shape=np.array([1, 1])),
         lambda head: spoilt(head, maps=np.zeros((3, 3, 3), np.float32)),
         lambda head: spoilt(head, faces=np.full((4, 3), 10**6, np.int32)),
+        lambda head: spoilt(head, parted=np.zeros((2, 3), np.float32)),
+        lambda head: spoilt(head, layout_own=np.zeros((4, 3, 2)), layout_atlas=np.zeros((5, 3, 2))),
+        lambda head: spoilt(head, layout_own=np.full((4, 3, 2), np.nan), layout_atlas=np.zeros((4, 3, 2))),
     ],
 )
 def test_a_file_that_is_no_head_is_refused(engine, own, change):
@@ -299,6 +338,22 @@ def test_a_file_that_is_no_head_is_refused(engine, own, change):
     path.write_bytes(change(path.read_bytes()))
     with pytest.raises(MalformedInput):
         decode(io.BytesIO(codes(engine)), own)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source_vertices": np.zeros((3, 3), np.float32)},
+        {"source_turn": np.zeros((2, 3), np.float32)},
+        {"source_polygon": np.zeros(1, np.int32)},
+        {"source_material": np.full(len(face().atlas.faces), 3, np.int32)},
+        {"source_material": np.full(len(face().atlas.faces), -1, np.int32)},
+    ],
+    ids=str,
+)
+def test_a_source_that_does_not_fit_its_mesh_is_refused(engine, changes):
+    with pytest.raises(MalformedInput, match="no head to decode with"):
+        read_codec_head(io.BytesIO(spoilt(codec_head_bytes(engine.codec_head("mine", None)), **changes)))
 
 
 def test_a_file_that_is_no_graph_is_refused(engine, own):

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from test_encoders import folds
+from test_layout import covered, laid, mirrored
 from test_textures import noise_png, pixels
 
+from models.core import Enlarger
+from models.relayout import Relayout
 from service.encoders import spool, wrinkle_basis
-from service.encoders.textures import TextureComposer, resize
+from service.encoders.textures import TextureComposer, png, resize
 from service.encoders.wrinkle_basis import MAX_TEXTURES, BasisFit, WrinkleBasis
 
 SIZE = 16
@@ -30,9 +33,14 @@ class Creaser:
     def rows(self, image: np.ndarray, size: int) -> Iterator[np.ndarray]:
         return iter(np.split(resize(image, size), 4))
 
+    def on_atlas(self, texture: np.ndarray) -> np.ndarray:
+        return texture
 
-def fitted(maps: np.ndarray, size: int = SIZE, enlarger: Creaser | None = None) -> WrinkleBasis:
-    fit = BasisFit(noise_png(), size, enlarger)
+
+def fitted(
+    maps: np.ndarray, size: int = SIZE, enlarger: Enlarger | None = None, neutral: bytes | None = None
+) -> WrinkleBasis:
+    fit = BasisFit(neutral or noise_png(), size, enlarger)
     for each in maps:
         fit.append(each)
     passes = fit.fit()
@@ -64,6 +72,19 @@ def psnr_db(given: np.ndarray, wanted: np.ndarray) -> float:
 def restless(frames: int = 60) -> np.ndarray:
     """Maps of more shapes than 8."""
     return folds(frames, rank=24)
+
+
+def test_errors_are_weighed_by_the_texture_where_maps_lie() -> None:
+    """Mirrored, a texture that is dark on the left, where wrinkles are, is dark on the right: they are as near."""
+    maps = folds(20, 64, rank=24) * covered(64)[..., None] * (np.arange(64) < 32)[:, None]
+    skin = np.full((64, 64, 3), 250, np.uint8)
+    skin[:, :32] = 25
+    plain = fitted(maps, 64, Relayout(laid(), None, 64), png(skin).data)
+    moved = fitted(maps, 64, Relayout(laid(mirrored), None, 64), png(skin[:, ::-1]).data)
+    for name in ("psnr_db", "enlarged_psnr_db"):
+        assert getattr(moved, name) == pytest.approx(getattr(plain, name), abs=0.1)
+    bright = fitted(maps, 64, Relayout(laid(mirrored), None, 64), png(skin).data)
+    assert bright.psnr_db < plain.psnr_db - 10
 
 
 @pytest.mark.parametrize("rank", [1, 3, 5])

@@ -22,9 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.checkpoint import config_from, load_into, read_header, read_tensors
-from models.core import Enlarger
 from models.errors import CheckpointError, OutOfRange
-from models.layout import Layout
 from models.runtime import Function, Runtime
 from models.textalker.maps import from_network, log_ratio, to_network, wrinkle_map
 
@@ -278,22 +276,9 @@ class GuidedUpsampler:
         for start in range(0, size, STRIP):
             yield resized(planes, size, slice(start, min(start + STRIP, size)))[0].permute(1, 2, 0).numpy()
 
-
-class Relayout:
-    """What `enlarger` makes, or the engine's own maps of `own` texels, in a template's layout: a `models.core.Enlarger`
-    as well.
-    """
-
-    def __init__(self, layout: Layout, enlarger: Enlarger | None, own: int) -> None:
-        self.large, self._layout, self._enlarger = enlarger.large if enlarger else own, layout, enlarger
-
-    def image(self, wrinkles: Float[np.ndarray, "own own 3"]) -> Float32[np.ndarray, "large large 3"]:
-        """See `models.core.Enlarger.image`; still on the atlas."""
-        return self._enlarger.image(wrinkles) if self._enlarger else wrinkles.astype(np.float32)
-
-    def rows(self, image: Float32[np.ndarray, "large large 3"], size: int) -> Iterator[Strip]:
-        """See `models.core.Enlarger.rows`; in the template's layout."""
-        return self._layout.rows(image, size)
+    def on_atlas(self, texture: UInt8[np.ndarray, "n n 3"]) -> UInt8[np.ndarray, "n n 3"]:
+        """See `models.core.Enlarger.on_atlas`: it is there."""
+        return texture
 
 
 def as_image(wrinkles: LogRatio) -> Maps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float16, Float32, Float64, Int64, UInt8
+from jaxtyping import Bool, Float, Float16, Float32, Float64, Int64, UInt8
 from scipy.linalg import qr
 
 from models.core import Enlarger
@@ -108,8 +108,7 @@ class BasisFit:
         """Store one more frame's map; every one must have the size of the first."""
         if not self._sketch:
             self._own = len(wrinkles)
-            base = TextureComposer(self._base_color_png, self._own).base
-            self._base = base.ravel().astype(np.float32)
+            self._base = self._base_at(self._own).ravel()
             self._signs = sparse_signs(_SKETCH, wrinkles.size)
             self._changing = np.zeros(wrinkles.size // 3, bool)
         came = wrinkles.ravel().astype(np.float32)
@@ -125,7 +124,8 @@ class BasisFit:
             shapes, images = found.values, None
         else:
             shapes, images = yield from self._enlarged(found, self._enlarger)
-        pictures, basis, coding = list[Picture](), np.zeros_like(shapes), np.zeros(len(shapes))
+        pictures, basis, lost = list[Picture](), np.zeros_like(shapes), np.zeros(len(shapes))
+        changed = np.zeros((self._size, self._size), bool)
         scale, zero = np.zeros((2, len(shapes)))
         for index, shape in enumerate(shapes):
             large = resize(shape.reshape(self._own, self._own, 3), self._size) if images is None else images[index]
@@ -133,10 +133,11 @@ class BasisFit:
             levels = self._sized_levels(large, grain)
             yield b""
             pictures.append(small_or_jpeg(levels))
-            coding[index] = scale[index] / 255 * self._rms_level(pictures[-1], levels)
+            lost[index] = _lost(pictures[-1], levels, zero[index], changed)
             basis[index] = (_levels(shape, *grain) - grain[1]) * (grain[0] / 255)
             yield b""
         weights, error = yield from self._weigh(basis)
+        coding = scale / 255 * np.sqrt(lost / (3 * max(int(np.count_nonzero(changed)), 1)))
         offset, coded = 0 - scale * (zero / 255), coding @ np.sqrt(np.square(weights).mean(0)) if len(shapes) else 0.0
         beside = None if images is None else (yield from self._enlarged_psnr_db(images, weights))
         return WrinkleBasis(pictures, scale, offset, weights, self._psnr_db(error, float(coded)), beside)
@@ -184,7 +185,7 @@ class BasisFit:
         assert self._enlarger is not None
         count = min(_CHECKED, len(self._spool))
         rows = np.unique(np.arange(1, 2 * count, 2) * len(self._spool) // (2 * count))
-        base = TextureComposer(self._base_color_png, self._enlarger.large).base.astype(np.float32)
+        base = self._base_at(self._enlarger.large)
         total, texels = 0.0, 0
         for row, flat in zip(rows, self._some(rows), strict=True):
             wanted = self._enlarger.image(flat.reshape(self._own, self._own, 3))
@@ -211,15 +212,10 @@ class BasisFit:
             start += len(strip)
         return levels
 
-    def _rms_level(self, picture: Picture, levels: UInt8[np.ndarray, "size size 3"]) -> float:
-        """What encoding cost, over the texels that change. In strips: squares of a whole image would take 0.8 GB."""
-        if picture.media_type == "image/png":
-            return 0.0
-        given, total = pixels(picture), 0
-        for start in range(0, len(levels), 64):
-            rows = slice(start, start + 64)
-            total += int(np.square(given[rows].astype(np.int32) - levels[rows]).sum())
-        return math.sqrt(total / (levels.size * max(float(self._changing.mean()), 1 / self._changing.size)))
+    def _base_at(self, size: int) -> Float32[np.ndarray, "size size 3"]:
+        """The texture at rest where maps lie, since these are compared there, however it is laid out."""
+        texture = TextureComposer(self._base_color_png, size).base
+        return np.asarray(texture if self._enlarger is None else self._enlarger.on_atlas(texture), np.float32)
 
     def _weigh(
         self, basis: Float32[np.ndarray, "textures values"]
@@ -258,6 +254,22 @@ class BasisFit:
 def _decibels(rms: float) -> float | None:
     """Of an error in 8-bit values, rounded down; None for none."""
     return math.floor(2000 * math.log10(255 / rms)) / 100 if rms else None
+
+
+def _lost(
+    picture: Picture, levels: UInt8[np.ndarray, "size size 3"], zero: float, changed: Bool[np.ndarray, "size size"]
+) -> float:
+    """Sum of the squares of what encoding cost; texels of another level than zero's are noted as `changed`. In strips:
+    those of a whole image would take 0.8 GB.
+    """
+    if picture.media_type == "image/png":
+        return 0.0
+    given, total = pixels(picture), 0
+    for start in range(0, len(levels), 64):
+        rows = slice(start, start + 64)
+        total += int(np.square(given[rows].astype(np.int32) - levels[rows]).sum())
+        changed[rows] |= (levels[rows] != zero).any(2)
+    return total
 
 
 def _grain_of(shape: Float32[np.ndarray, "..."]) -> tuple[float, float]:
