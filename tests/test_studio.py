@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from test_browser import MISSING, VIEWER, node
 from test_stream import serving
+from test_textures import noise_png
+from uploads import uploaded
 
 from service import studio
 from service.app import create_app
@@ -173,6 +175,24 @@ def test_wrinkles_change_the_skin_and_nothing_else(played: Played) -> None:
     assert (change > 5).sum() > 500
     assert (change[:20] == 0).all()
     assert (change[:, :20] == 0).all()
+
+
+@in_browser
+def test_wrinkles_are_the_skins_whichever_material_that_is(
+    settings: Settings, engine: FakeEngine, tmp_path: Path
+) -> None:
+    """Of three that alternate it has a third of the head, and that folds."""
+    mesh = uploaded(replace(engine.mesh, base_color_png=noise_png()))
+    assert mesh.source is not None
+    (tmp_path / "speech.wav").write_bytes(wav(1.0))
+    options, folded = ["--wrinkle-style", "calm", "--times", "0.5"], []
+    for source in (None, replace(mesh.source, skin=1)):
+        engine.mesh = replace(mesh, source=source)
+        shown = play(create_app(settings, engine), tmp_path / "speech.wav", tmp_path, *options)
+        assert (shown.report["alert"], shown.report["complaints"]) == (None, [])
+        change = np.abs(shown.head(0.5, 100) - shown.head(0.5, 0)).max(axis=2)
+        folded.append((change > 5).sum())
+    assert 0.2 < folded[1] / folded[0] < 0.5
 
 
 @in_browser
