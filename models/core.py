@@ -18,7 +18,8 @@ from models.errors import SHOWN, MalformedInput, OutOfRange
 SAMPLE_RATE_HZ = 16_000
 PLAIN_TEXTURE = 1024
 """Largest textures that keep up with speech: their wrinkles are the engine's own map, interpolated."""
-STYLE_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""Of a style or a template: it fits a URL, an expression, and a file's name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,12 +215,12 @@ class Clip:
     """Of textures above PLAIN_TEXTURE."""
 
 
-def check_style_id(id: str) -> None:
-    """Refuse an id that does not fit a URL and an expression: OutOfRange."""
-    if not STYLE_ID.fullmatch(id):
+def check_id(kind: str, id: str, *, field: str = "id") -> None:
+    """Refuse what is no ID: OutOfRange. `kind` says of what it would be."""
+    if not ID.fullmatch(id):
         raise OutOfRange(
-            f"style id {id[:SHOWN]!r}; wanted a lower-case letter or digit, then up to 63 of those, - and _",
-            field="id",
+            f"{kind} id {id[:SHOWN]!r}; wanted a lower-case letter or digit, then up to 63 of those, - and _",
+            field=field,
         )
 
 
@@ -238,7 +239,7 @@ class StylePivot:
     wrinkle: Float32[np.ndarray, " wrinkle"] | None
 
     def __post_init__(self) -> None:
-        check_style_id(self.id)
+        check_id("style", self.id)
         if self.motion is None and self.wrinkle is None:
             raise OutOfRange(f"style {self.id} has neither motion nor wrinkles; give one of them", field="motion")
         for part in (self.motion, self.wrinkle):

@@ -7,7 +7,7 @@ from anyio import to_thread
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import ValidationError
 
-from models.core import StylePivot, check_style_id
+from models.core import StylePivot, check_id
 from models.engine import Engine
 from models.errors import SHOWN, Conflict, UnknownName, UnsupportedMedia, blaming
 from service.contract import EXAMPLE_BODY, MIX_BODY, STYLE_CREATED, STYLE_REMOVED, headers, problem_responses
@@ -35,7 +35,7 @@ async def _known(engine: WarmEngine, id: Annotated[str, Path(examples=["neutral"
 
 
 async def _new_id(engine: WarmEngine, id: Annotated[str, Path(examples=["my-style"])]) -> str:
-    check_style_id(id)
+    check_id("style", id)
     _check_free(id, engine)
     return id
 
@@ -97,7 +97,7 @@ async def mix_style(
     request: Request, response: Response, engine: WarmEngine, mix: Annotated[StyleMix, Depends(_mix)]
 ) -> StyleCard:
     """Mix styles into a new one: its motion, its wrinkles, or both."""
-    check_style_id(mix.id)
+    check_id("style", mix.id)
     _check_free(mix.id, engine)
     style = await to_thread.run_sync(engine.mix_style, mix.id, mix.motion, mix.wrinkle, mix.description)
     return _created(request, response, style)

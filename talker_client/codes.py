@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from models.core import STYLE_ID, AnimateOptions, CodeBatch, Codes, CodeSpace
+from models.core import ID, AnimateOptions, CodeBatch, Codes, CodeSpace
 from models.errors import SHOWN, InputError, MalformedInput
 from models.textalker.codes import RATE_HZ, moment_layout, unpack
 
@@ -98,7 +98,7 @@ def _space(fields: dict[str, Any]) -> CodeSpace:
 
 def _name(value: str) -> str:
     """A name that is also one of a file, and leads out of no folder; ValueError for any other."""
-    if not STYLE_ID.fullmatch(value):
+    if not ID.fullmatch(value):
         raise ValueError(f"the name {value[:SHOWN]!r}")
     return value
 
