@@ -10,12 +10,15 @@ second, so that memory does not grow with length. Importing this module imports 
 """
 
 import hashlib
-from collections.abc import Generator, Iterator, Mapping
+import logging
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
@@ -34,6 +37,7 @@ from models.core import (
     frame_count,
 )
 from models.errors import CheckpointError, OutOfRange, UnknownName, UnsupportedMedia
+from models.meshes.record import MeshLimits
 from models.styles import parse_style
 
 if TYPE_CHECKING:
@@ -46,7 +50,8 @@ if TYPE_CHECKING:
     from models.relayout import Relayout
     from models.runtime import Runtime
     from models.skin.cabinet import Skins
-    from models.template import Head, Template
+    from models.template import Head, Report, Template
+    from models.templates import TemplateBook
     from models.textalker.codec import CodecHead
     from models.textalker.decoding import Pivots
     from models.textalker.denoiser import DenoiserConfig
@@ -54,6 +59,9 @@ if TYPE_CHECKING:
     from models.textalker.playback import MapQuery
     from models.textalker.streaming import TexTalkerMotion
     from models.textalker.upsampler import GuidedUpsampler, MapUpsampler
+    from models.uploads import Uploads
+
+log = logging.getLogger(__name__)
 
 ENGINES = ("mmtalker", "textalker")
 DEFAULT_WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -69,6 +77,9 @@ CHECKPOINTS = (
 )
 """What a folder of weights holds."""
 NOTHING: Mapping[str, Path] = {}
+DEFAULT_LIMITS = MeshLimits()
+PLACED = 8
+"""Templates at a resolution that are kept in memory."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ DEFAULT_SAMPLING = Sampling()
 
 
 class TemplateInfo(Protocol):
-    """What the service tells of a template."""
+    """What the service tells of a template. Its mesh may have to be read from a file: not in an event loop."""
 
     @property
     def id(self) -> str:
@@ -96,6 +107,16 @@ class TemplateInfo(Protocol):
         ...
 
     @property
+    def vertex_count(self) -> int:
+        """Vertices of its mesh."""
+        ...
+
+    @property
+    def face_count(self) -> int:
+        """Faces of its mesh."""
+        ...
+
+    @property
     def licence(self) -> str:
         """What it may be used for."""
         ...
@@ -105,9 +126,16 @@ class TemplateInfo(Protocol):
         """How many of its vertices belong to the lips, the eyes and the upper face."""
         ...
 
+    @property
+    def report(self) -> "Report | None":
+        """How it was registered, of a head that came as a file."""
+        ...
+
 
 class Engine(Protocol):
-    """What the service asks of an engine. A `pivot` is a style of one request, instead of the options' expressions."""
+    """What the service asks of an engine. A `pivot` is a style of one request, instead of the options' expressions; a
+    `template` that is no id is a head of one request, as `register` gave it.
+    """
 
     @property
     def templates(self) -> Mapping[str, TemplateInfo]:
@@ -119,7 +147,9 @@ class Engine(Protocol):
         """The styles that expressions can name, by id: shipped ones and users' own."""
         ...
 
-    def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
+    def check(
+        self, options: AnimateOptions, *, template: str | TemplateInfo = "default", pivot: StylePivot | None = None
+    ) -> None:
         """Refuse what takes no speech to refuse: UnknownName for an engine, a style or a template that there is not,
         MalformedInput or OutOfRange for a style that is no expression, OutOfRange for a pivot without the part that
         the engine needs, or textures of an engine that makes none.
@@ -131,7 +161,7 @@ class Engine(Protocol):
         waveform: Waveform,
         options: AnimateOptions,
         *,
-        template: str = "default",
+        template: str | TemplateInfo = "default",
         pivot: StylePivot | None = None,
         neutral: bytes | None = None,
     ) -> Clip:
@@ -147,6 +177,40 @@ class Engine(Protocol):
 
     def codec_head(self, template: str, resolution: int | None) -> "CodecHead":
         """What a decoder of codes needs of a template at a resolution. UnknownName, OutOfRange."""
+        ...
+
+    def register(
+        self,
+        file: BinaryIO,
+        *,
+        id: str | None = None,
+        landmarks: bytes | None = None,
+        texture: bytes | None = None,
+        limits: MeshLimits = DEFAULT_LIMITS,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> TemplateInfo:
+        """A mesh file of a head as a template, which is not kept; without an id it is named by its content.
+
+        landmarks: a JSON object of names to places in the file's units and axes. texture: the head's at rest, encoded,
+        as its uvs are laid out. Takes seconds, or nothing where the same was registered before. `progress` is told
+        each step; what it raises ends the work. Refuses what `models.uploads.Uploads.template` does.
+        """
+        ...
+
+    def check_free(self, id: str) -> None:
+        """Refuse the name of a new template: OutOfRange for what is no id, Conflict for one that is taken."""
+        ...
+
+    def add_template(self, template: TemplateInfo) -> None:
+        """Keep what `register` gave. Refuses what `check_free` does, and TooLarge if there are too many."""
+        ...
+
+    def remove_template(self, id: str) -> None:
+        """Forget a user's template. UnknownName if there is none, Protected for the shipped one."""
+        ...
+
+    def preview(self, template: str | TemplateInfo) -> bytes:
+        """A picture of the head at rest, as PNG. UnknownName."""
         ...
 
     def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
@@ -203,15 +267,29 @@ class _Placed:
 class LocalEngine:
     """Both methods in this process. Safe to call from several threads: each clip has a state of its own."""
 
-    def __init__(self, networks: "Networks", book: "StyleBook", description: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        networks: "Networks",
+        book: "StyleBook",
+        description: Mapping[str, Any],
+        *,
+        templates: "TemplateBook | None" = None,
+        uploads: "Uploads | None" = None,
+    ) -> None:
+        """Without a book of templates, or uploads that remember, users' heads last as long as the process."""
         from models.template import default_template
+        from models.templates import TemplateBook
+        from models.uploads import Uploads
 
         self._networks, self._book, self._description = networks, book, description
-        self._templates = {"default": default_template(networks.head)}
-        self._placed = lru_cache(maxsize=8)(self._place)
+        self._templates = templates or TemplateBook([default_template(networks.head)])
+        self._uploads = uploads or Uploads(networks.head)
+        self._placed = lru_cache(PLACED)(self._place)
+        self._previews = WeakKeyDictionary["Template", bytes]()
+        self._drawing = Lock()
 
     @property
-    def templates(self) -> Mapping[str, "Template"]:
+    def templates(self) -> Mapping[str, TemplateInfo]:
         """See `Engine.templates`."""
         return self._templates
 
@@ -220,15 +298,18 @@ class LocalEngine:
         """See `Engine.styles`."""
         return self._book
 
-    def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
+    def check(
+        self, options: AnimateOptions, *, template: str | TemplateInfo = "default", pivot: StylePivot | None = None
+    ) -> None:
         """See `Engine.check`."""
         self._resolve(options, template, pivot)
 
-    def _resolve(self, options: AnimateOptions, template: str, pivot: StylePivot | None) -> "Pivots":
+    def _resolve(self, options: AnimateOptions, template: str | TemplateInfo, pivot: StylePivot | None) -> "Pivots":
         """Refuse what `check` does; the pivots that are left."""
-        for kind, name, known in (("engine", options.engine, ENGINES), ("template", template, self._templates)):
-            if name not in known:
-                raise UnknownName(kind, name, known)
+        if options.engine not in ENGINES:
+            raise UnknownName("engine", options.engine, ENGINES)
+        if isinstance(template, str) and template not in self._templates:
+            raise UnknownName("template", template, self._templates)
         if options.texture is not None and options.engine != "textalker":
             raise OutOfRange(
                 f"texture = {options.texture} with engine = {options.engine}, which makes no wrinkles; leave it out",
@@ -242,13 +323,13 @@ class LocalEngine:
         waveform: Waveform,
         options: AnimateOptions,
         *,
-        template: str = "default",
+        template: str | TemplateInfo = "default",
         pivot: StylePivot | None = None,
         neutral: bytes | None = None,
     ) -> Clip:
         """See `Engine.animate`. The skin of a large texture is painted when it is first asked for."""
         pivots = self._resolve(options, template, pivot)
-        placed = self._placed(template, options.resolution)
+        placed = self._placement(template, options.resolution)
         mesh, enlarger = self._textured(placed, options.texture, neutral)
         return Clip(
             mesh=mesh,
@@ -260,7 +341,7 @@ class LocalEngine:
             frames=self._frames(waveform, options, placed, pivots),
             texture=options.texture,
             styles=_styles_of(options, pivot),
-            codes=self._codes(waveform, options, template, pivots) if options.engine == "textalker" else None,
+            codes=self._codes(waveform, options, placed.head.id, pivots) if options.engine == "textalker" else None,
             enlarger=enlarger,
         )
 
@@ -292,12 +373,52 @@ class LocalEngine:
         """See `Engine.codec_head`."""
         from models.textalker.codec import MADE_OF, CodecHead
 
-        if template not in self._templates:
-            raise UnknownName("template", template, self._templates)
-        placed = self._placed(template, AnimateOptions(resolution=resolution).resolution)
+        placed = self._placement(template, AnimateOptions(resolution=resolution).resolution)
         checkpoints = {name: self._networks.checkpoints[name] for name in MADE_OF}
         skin = self._networks.textalker.decoders.skin
         return CodecHead(template, resolution, checkpoints, placed.head, placed.maps, skin, placed.layout)
+
+    def register(
+        self,
+        file: BinaryIO,
+        *,
+        id: str | None = None,
+        landmarks: bytes | None = None,
+        texture: bytes | None = None,
+        limits: MeshLimits = DEFAULT_LIMITS,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> "Template":
+        """See `Engine.register`. Steps are logged, too."""
+        from models.uploads import Upload
+
+        def tell(step: str) -> None:
+            log.info("registering %s: %s", id or "a head", step)
+            progress(step)
+
+        return self._uploads.template(Upload(file, texture, landmarks), limits, id=id, progress=tell)
+
+    def check_free(self, id: str) -> None:
+        """See `Engine.check_free`."""
+        self._templates.check_free(id)
+
+    def add_template(self, template: TemplateInfo) -> None:
+        """See `Engine.add_template`."""
+        self._templates.add(self._opened(template))
+
+    def remove_template(self, id: str) -> None:
+        """See `Engine.remove_template`."""
+        self._templates.remove(id)
+        self._placed.cache_clear()
+
+    def preview(self, template: str | TemplateInfo) -> bytes:
+        """See `Engine.preview`. Drawn one at a time, and kept as long as the template is in memory."""
+        from models.preview import preview
+
+        head = self._opened(template)
+        with self._drawing:
+            if head not in self._previews:
+                self._previews[head] = preview(head)
+            return self._previews[head]
 
     def read_style(self, file: BinaryIO, id: str = "upload") -> StylePivot:
         """See `Engine.read_style`."""
@@ -308,7 +429,7 @@ class LocalEngine:
         except UnsupportedMedia as error:
             if error.code != "not_a_pivot":
                 raise
-            return self._networks.pivot_of(file, self._templates["default"], id)
+            return self._networks.pivot_of(file, self._templates.open("default"), id)
         self._book.check(pivot)
         return replace(pivot, id=id)
 
@@ -409,18 +530,41 @@ class LocalEngine:
             )
         return Pivots(pivot.motion, None if options.texture is None else pivot.wrinkle)
 
-    def _place(self, template: str, resolution: int | None) -> _Placed:
+    def _opened(self, template: str | TemplateInfo) -> "Template":
+        """The template with all its numbers; one that is no id came from `register`."""
+        from models.template import Template
+
+        if isinstance(template, str):
+            return self._templates.open(template)
+        assert isinstance(template, Template), "a head of one request is what `register` gave"
+        return template
+
+    def _placement(self, template: str | TemplateInfo, resolution: int | None) -> _Placed:
+        """Heads of one request are not kept."""
+        place = self._placed if isinstance(template, str) else self._place
+        return place(self._opened(template), resolution)
+
+    def _place(self, head: "Template", resolution: int | None) -> _Placed:
         from models.layout import layout_of
         from models.mmtalker.sampling import sample_surface, sample_template
 
-        networks, head = self._networks, self._templates[template]
+        networks = self._networks
         canonical = networks.head
         if resolution is not None:
-            surface = sample_surface(canonical.atlas, networks.motion.log_density, resolution)
-            head = sample_template(head, canonical, surface)
+            kept = None if head.form is None else head.form.kept
+            surface = sample_surface(canonical.atlas, networks.motion.log_density, resolution, kept=kept)
+            head = sample_template(self._formed(head), canonical, surface)
         rim = canonical.rim_anchors
         motion, maps = networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim)
         return _Placed(head, motion, maps, layout_of(head, canonical))
+
+    def _formed(self, head: "Template") -> "Template":
+        """What is sampled in place of a template: of one that was registered, its form in its texture."""
+        from models.layout import on_atlas
+        from models.mmtalker.sampling import form_template
+
+        canonical = self._networks.head
+        return head if head.form is None else form_template(head, canonical, on_atlas(head, canonical))
 
 
 def _styles_of(options: AnimateOptions, pivot: StylePivot | None) -> dict[str, str]:
@@ -569,17 +713,21 @@ def load_engine(
     threads: int = 0,
     *,
     styles: Path | None = None,
+    templates: Path | None = None,
     sampling: Sampling = DEFAULT_SAMPLING,
 ) -> LocalEngine:
     """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds.
 
-    `threads` 0 leaves their number to the runtime. `styles` is where users' styles are kept; without it they are gone
-    with the process. CheckpointError for weights that are missing, damaged or do not fit each other, OutOfRange for a
-    device that there is not.
+    `threads` 0 leaves their number to the runtime. `styles` and `templates` are where users' styles and heads are kept;
+    without these folders they are gone with the process. CheckpointError for weights that are missing, damaged or do
+    not fit each other, OutOfRange for a device that there is not.
     """
     from models.checkpoint import pinned_file
     from models.pivots import StyleBook, load_styles
     from models.runtime import open_runtime
+    from models.template import default_template
+    from models.templates import TemplateBook
+    from models.uploads import Uploads
 
     folder = weights or DEFAULT_WEIGHTS
     runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
@@ -591,4 +739,11 @@ def load_engine(
         "device": str(runtime.device),
         "providers": runtime.providers,
     }
-    return LocalEngine(networks, StyleBook(shipped, styles, networks.autoencoders), description)
+    uploads = Uploads(networks.head, runtime.cache / "registrations")
+    return LocalEngine(
+        networks,
+        StyleBook(shipped, styles, networks.autoencoders),
+        description,
+        templates=TemplateBook([default_template(networks.head)], templates, uploads.origin),
+        uploads=uploads,
+    )

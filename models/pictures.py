@@ -38,12 +38,9 @@ def picture_size(file: BinaryIO, limits: PictureLimits) -> int:
     bits a channel, which Pillow would cut to 8; TooLarge and OutOfRange for one outside the limits, and for a JPEG of
     more than MAX_SCANS scans, each of which costs a pass over all pixels.
     """
-    with _open(file, limits) as image:
-        width, height = image.size
+    width, height = _size(file, limits)
     if width != height:
         raise MalformedInput(f"a texture of {width} by {height} pixels; wanted a square one: crop or pad it", code=CODE)
-    if width > limits.largest:
-        raise TooLarge(f"a texture of {width} pixels; the limit is {limits.largest}: send it smaller")
     if width < limits.smallest:
         raise OutOfRange(f"a texture of {width} pixels; wanted at least {limits.smallest}: send it larger")
     return width
@@ -54,11 +51,37 @@ def decode_picture(file: BinaryIO, limits: PictureLimits) -> UInt8[np.ndarray, "
     does, and what only decoding shows to be damaged.
     """
     picture_size(file, limits)
+    return np.asarray(_decoded(file, limits))
+
+
+def decode_squared(file: BinaryIO, limits: PictureLimits) -> UInt8[np.ndarray, "size size 3"]:
+    """A picture of any aspect on a square, as uvs see it: what `decode_picture` gives of one that is square and large
+    enough, else resized to the power of two that holds the longer side. Refuses what `decode_picture` does but shape
+    and smallness.
+    """
+    width, height = _size(file, limits)
+    image = _decoded(file, limits)
+    if width != height or width < limits.smallest:
+        side = min(max(1 << (max(width, height) - 1).bit_length(), limits.smallest), limits.largest)
+        image = image.resize((side, side), Image.Resampling.LANCZOS)
+    return np.asarray(image)
+
+
+def _size(file: BinaryIO, limits: PictureLimits) -> tuple[int, int]:
+    """Width and height by the header, within the largest."""
+    with _open(file, limits) as image:
+        width, height = image.size
+    if max(width, height) > limits.largest:
+        raise TooLarge(f"a texture of {max(width, height)} pixels; the limit is {limits.largest}: send it smaller")
+    return width, height
+
+
+def _decoded(file: BinaryIO, limits: PictureLimits) -> Image.Image:
     try:
         with _open(file, limits) as image:
             image.load()
             image.info.pop("transparency", None)
-            return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))  # convert copies
+            return image if image.mode == "RGB" else image.convert("RGB")  # convert copies
     except _BROKEN as error:
         raise _damaged(error) from error
 

@@ -121,6 +121,16 @@ class Template(Puppet):
     report: Report | None = None
 
     @property
+    def vertex_count(self) -> int:
+        """Vertices of the mesh."""
+        return len(self.mesh.vertices)
+
+    @property
+    def face_count(self) -> int:
+        """Faces of the mesh."""
+        return len(self.mesh.faces)
+
+    @property
     def region_sizes(self) -> Mapping[str, int]:
         """Vertices of each region."""
         return {name: len(members) for name, members in self.regions.items()}

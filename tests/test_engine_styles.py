@@ -23,6 +23,7 @@ from models.errors import (
     UnsupportedMedia,
 )
 from models.pivots import StyleBook, pivot_bytes
+from models.template import default_template
 from service.encoders import ENCODERS, encode
 from service.encoders.textures import resize
 
@@ -478,9 +479,9 @@ def test_wrinkles_lie_where_a_templates_own_texture_has_them():
     """A head whose texture is the atlas mirrored: so are its wrinkles, large ones and others."""
     networks = tiny_networks()
     own = LocalEngine(networks, StyleBook(tiny_styles(), None, networks.autoencoders), {"checkpoints": {}})
-    template = own._templates["default"]
+    template = default_template(networks.head)
     uvs = template.mesh.uvs * [-1, 1] + [1, 0]
-    own._templates["mirrored"] = replace(template, mesh=replace(template.mesh, uvs=uvs.astype(np.float32)))
+    own.add_template(replace(template, id="mirrored", mesh=replace(template.mesh, uvs=uvs.astype(np.float32))))
     for texture in (64, 2048):
         options = replace(TEXTURED, texture=texture)
         skin = TinySkins().png(256)

@@ -7,11 +7,12 @@ plain one would bridge the mouth slit and the eyelids.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, Int32
+from jaxtyping import Bool, Float, Float32, Int, Int32
 from scipy.sparse import csr_matrix
 from scipy.spatial import Delaunay, cKDTree
 
@@ -61,22 +62,56 @@ class _Outline(NamedTuple):
     seam: Int[np.ndarray, " points"]
 
 
-def sample_surface(atlas: Atlas, log_density: Float[np.ndarray, " faces"], count: int, seed: int = 0) -> Sampling:
-    """Exactly `count` points, deterministic for (atlas, density, count, seed)."""
+def sample_surface(
+    atlas: Atlas,
+    log_density: Float[np.ndarray, " faces"],
+    count: int,
+    seed: int = 0,
+    kept: Bool[np.ndarray, " faces"] | None = None,
+) -> Sampling:
+    """Exactly `count` points, deterministic for (atlas, density, count, seed).
+
+    With `kept` they lie on those faces alone. The others are sampled too, and then left out with their triangles, so
+    that the border between may run anyhow.
+    """
     share = np.exp(log_density.astype(np.float64) - log_density.max())
     share /= share.sum()
+    kept = np.ones(len(share), bool) if kept is None else kept
+    total = round(count / share[kept].sum())
     seams = find_seams(atlas)
     extra = np.zeros(len(seams), int)
     for _ in range(40):
-        outline = _place_outline(atlas, seams, share * count, extra)
-        inside = _fill_interior(atlas, share, outline, count - len(outline.seam), seed)
+        outline = _place_outline(atlas, seams, share * total, extra)
+        on_border = int(kept[outline.anchors.face].sum())
+        inside = _fill_interior(atlas, share * kept, outline, count - on_border, seed)
+        if left_out := total - count - (len(outline.seam) - on_border):
+            inside = join_anchors(inside, _fill_interior(atlas, share * ~kept, outline, max(left_out, 0), seed))
         anchors = join_anchors(outline.anchors, inside)
         uvs = atlas.uv_at(anchors)
         faces, missing = _triangulate(atlas.chart[anchors.face], uvs, outline)
         if not missing.size:
-            return Sampling(anchors, uvs, faces)
+            return _restricted(atlas, Sampling(anchors, uvs, faces), kept[anchors.face])
         extra[np.unique(outline.seam[missing])] += 1
     raise AssertionError("an outline cannot be recovered; the atlas has changed")
+
+
+def _restricted(atlas: Atlas, sampling: Sampling, kept: Bool[np.ndarray, " points"]) -> Sampling:
+    """Some of the points, with the triangles that lie between them. A point that is left without any goes to the middle
+    of the largest, and cuts it in three.
+    """
+    if kept.all():
+        return sampling
+    number = np.cumsum(kept) - 1
+    faces = number[sampling.faces[kept[sampling.faces].all(1)]]
+    anchors, uvs = Anchors(*(part[kept] for part in sampling.anchors)), sampling.uvs[kept]
+    for point in np.setdiff1d(np.arange(len(uvs)), faces).tolist():
+        corners = uvs[faces]
+        largest = int(np.argmax(np.linalg.det(corners[:, 1:] - corners[:, :1])))
+        a, b, c = faces[largest].tolist()
+        uvs[point] = corners[largest].mean(0)
+        faces = np.concatenate([np.delete(faces, largest, 0), [[a, b, point], [b, c, point], [c, a, point]]])
+        (anchors.face[point],), (anchors.weights[point],) = atlas.locate(uvs[point : point + 1])
+    return Sampling(anchors, uvs, faces)
 
 
 def find_seams(atlas: Atlas) -> list[list[int]]:
@@ -267,6 +302,18 @@ def _morton(points: Float[np.ndarray, "points 2"]) -> np.ndarray:
     for bit in range(10):
         code |= ((x >> bit) & 1) << (2 * bit) | ((y >> bit) & 1) << (2 * bit + 1)
     return code
+
+
+def form_template(template: Template, head: Head, base_color_png: bytes | None) -> Template:
+    """The canonical head in the shape that a registered one has, under its id: what is sampled in its place.
+
+    base_color_png: the registered head's texture, laid out as the atlas is.
+    """
+    assert template.form is not None
+    atlas, form = head.atlas, template.form
+    mesh = Mesh(form.vertices, atlas.faces, atlas.uvs, atlas.uv_faces, base_color_png)
+    seal = replace(head.seal, parted=template.seal.parted)
+    return Template(mesh, form.maps, seal, template.id, atlas.vertex_anchors, head.regions, template.licence)
 
 
 def sample_template(template: Template, head: Head, sampling: Sampling) -> Template:
