@@ -1,15 +1,15 @@
 """`POST /animate`: speech in, an animation out, with everything checked before the first byte."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Annotated, BinaryIO, TypeVar
 
-from anyio import to_thread
 from fastapi import APIRouter, Depends, Request, UploadFile
 from starlette.responses import StreamingResponse
 
 from models.audio import AudioLimits, decode_audio
 from models.core import PLAIN_TEXTURE, Clip, StylePivot, frame_count
-from models.engine import ENGINES, Engine
+from models.engine import ENGINES, Engine, TemplateInfo
 from models.errors import InputError, OutOfRange, TooLarge, UnknownName, blaming
 from models.pictures import PictureLimits, decode_picture, picture_size
 from models.styles import parse_style
@@ -23,7 +23,7 @@ from service.problems import validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
 from service.settings import Settings
-from service.stream import ClipStream
+from service.stream import ClipStream, run_for
 
 router = APIRouter(tags=["animate"])
 
@@ -54,6 +54,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmE
     openapi_extra={"requestBody": ANIMATE_BODY},
 )
 async def animate(
+    request: Request,
     runtime: CurrentRuntime,
     engine: WarmEngine,
     form: Annotated[AnimateForm, Depends(_checked_form, scope="function")],
@@ -64,7 +65,7 @@ async def animate(
     Everything is checked before the first byte. A stream that fails later is cut: it lacks the end that its transfer
     coding and its format call for.
     """
-    clip = await to_thread.run_sync(start_clip, engine, form, runtime.settings)
+    clip = await run_for(request, partial(start_clip, engine, form, runtime.settings))
     return ClipStream(
         clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", stall_s=runtime.settings.stall_s
     )
@@ -108,6 +109,14 @@ def check_combination(form: AnimateForm) -> None:
         raise _impossible(
             "format = bundle without textures; wanted some: set texture, with engine = textalker", "texture"
         )
+    if form.format == "codes" and form.template_file is not None:
+        raise _impossible(
+            "template_file with format = codes, which clients decode with a head that they can ask for; wanted a "
+            "template: register the head, POST /templates, or ask for another format",
+            "template_file",
+        )
+    if form.template_file is not None and "template" in form.model_fields_set:
+        raise _impossible("template together with template_file; wanted one of them: leave template out", "template")
     if form.style_file is not None:
         for field in ("style", "motion_style", "wrinkle_style"):
             if field in form.model_fields_set and getattr(form, field) is not None:
@@ -129,18 +138,25 @@ def check_names(form: AnimateForm, engine: Engine) -> None:
         raise
 
 
-def start_clip(engine: Engine, form: AnimateForm, settings: Settings) -> Clip:
-    """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left."""
+def start_clip(
+    engine: Engine, form: AnimateForm, settings: Settings, check_client: Callable[[], None] = lambda: None
+) -> Clip:
+    """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left.
+
+    `check_client` is called while a head of one's own is registered, and may raise.
+    """
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
     waveform = decode_audio(form.audio.file, limits)
     frames, neutral = frame_count(waveform.duration_s, form.fps), _own_size(form)
-    check_points(frames, form.resolution or len(engine.templates[form.template].mesh.vertices), settings)
     _check_texels(frames, form, neutral, settings)
+    pivot, template = _one_off_style(engine, form), _one_off_head(engine, form, settings, check_client)
+    head = engine.templates[form.template] if template is None else template
+    check_points(frames, form.resolution or head.vertex_count, settings)
     return engine.animate(
         waveform,
         form.options(),
-        template=form.template,
-        pivot=_one_off_style(engine, form),
+        template=template or form.template,
+        pivot=pivot,
         neutral=_own_skin(form),
     )
 
@@ -150,6 +166,15 @@ def _one_off_style(engine: Engine, form: AnimateForm) -> StylePivot | None:
         return None
     with blaming("style_file"):
         return engine.read_style(form.style_file.file)
+
+
+def _one_off_head(
+    engine: Engine, form: AnimateForm, settings: Settings, check_client: Callable[[], None]
+) -> TemplateInfo | None:
+    if form.template_file is None:
+        return None
+    with blaming("template_file"):
+        return engine.register(form.template_file.file, limits=settings.mesh_limits, progress=lambda _: check_client())
 
 
 def _own_size(form: AnimateForm) -> int:

@@ -1,5 +1,5 @@
-"""`talker`: serve, animate one file without a server, decode what a server sent as codes, list the styles, or paint the
-default head's skin.
+"""`talker`: serve, animate one file without a server, decode what a server sent as codes, list the styles, keep your
+heads, or paint the default head's skin.
 
 `talker animate` goes the way of `POST /animate`: the same form, the same checks and limits, the same bytes. Nothing
 heavy is imported before a command runs.
@@ -15,15 +15,19 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from models.errors import InputError, MalformedInput, TalkerError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from models.core import Clip, Frame
     from models.engine import Engine
-    from service.schemas import AnimateForm
+    from models.template import Report
     from service.settings import Settings
+
+    Form = TypeVar("Form", bound=BaseModel)
 
 FAILED, REFUSED, INTERRUPTED = 1, 2, 130
 """Exit codes: something broke; what came cannot be used; Ctrl-C."""
@@ -84,11 +88,16 @@ def animate(options: argparse.Namespace) -> None:
     """Animate one file, then say what was written and how fast."""
     from service.animate import check_form, check_names, start_clip
     from service.encoders import ENCODERS, encode
+    from service.schemas import AnimateForm
 
     settings, output = _settings(), _checked_output(options.output)
-    uploads = {"audio": options.speech, "style_file": options.style_file, "neutral_file": options.neutral_file}
+    uploads = {"audio": options.speech}
+    uploads |= {name: getattr(options, name) for name in ("template_file", "style_file", "neutral_file")}
     with ExitStack() as held:
-        form = _form(options, {name: held.enter_context(_opened(path, name)) for name, path in uploads.items()})
+        names = [name.replace("-", "_") for name, _, _ in OPTIONS]
+        fields = {name: getattr(options, name) for name in names}
+        fields |= {"format": options.format or _format_of(options.output)}
+        form = _form(AnimateForm, fields, {name: held.enter_context(_opened(uploads[name], name)) for name in uploads})
         check_form(form, settings)
         engine = _engine(settings)
         check_names(form, engine)
@@ -124,6 +133,42 @@ def styles(options: argparse.Namespace) -> None:
         print(f"{id:24}{'+'.join(parts):17}{style.description}")
 
 
+def templates(options: argparse.Namespace) -> None:
+    """Print a line a head."""
+    for id, template in sorted(_engine(_settings()).templates.items()):
+        print(f"{id:24}{template.vertex_count:>9,} vertices {template.face_count:>9,} faces  {template.licence}")
+
+
+def add_template(options: argparse.Namespace) -> None:
+    """Register a head and keep it, then print the report."""
+    from service.schemas import TemplateForm
+    from service.templates import register_and_add
+
+    settings, picture = _settings(), None if options.preview is None else _checked_output(options.preview)
+    uploads = {"mesh": options.mesh, "texture": options.texture, "landmarks": options.landmarks}
+    with ExitStack() as held:
+        files = {name: held.enter_context(_opened(path, name)) for name, path in uploads.items()}
+        form = _form(TemplateForm, {"name": options.name}, files)
+        engine = _engine(settings)
+        if form.name is not None:
+            engine.check_free(form.name)
+        started = perf_counter()
+        template = register_and_add(engine, form, settings.mesh_limits)
+    print(f"registered {template.id} in {perf_counter() - started:.1f} s; talker animate --template {template.id}")
+    if template.report is not None:
+        _print_report(template.report)
+    if picture is not None:
+        with _whole_file(picture) as out:
+            out.write(engine.preview(template))
+        print(f"wrote {options.preview}")
+
+
+def remove_template(options: argparse.Namespace) -> None:
+    """Remove a head that was added."""
+    _engine(_settings()).remove_template(options.id)
+    print(f"removed {options.id}")
+
+
 def skin(options: argparse.Namespace) -> None:
     """Paint the default head's neutral texture, strip by strip."""
     from models.png import write_png
@@ -150,6 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_animate(commands)
     _add_decode(commands)
     _add_styles(commands)
+    _add_templates(commands)
     _add_skin(commands)
     return parser
 
@@ -182,6 +228,9 @@ def _add_animate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.add_argument("--format", metavar="NAME", help="see below; by default what the output's suffix says")
     for name, default, text in OPTIONS:
         parser.add_argument(f"--{name}", help=f"{text} (default: {default})")
+    parser.add_argument(
+        "--template-file", type=Path, metavar="FILE", help="a head of your own, OBJ, PLY or GLB, instead of --template"
+    )
     parser.add_argument(
         "--style-file", type=Path, metavar="FILE", help="a stored pivot or an example sequence, instead of --style"
     )
@@ -222,6 +271,36 @@ def _add_styles(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.set_defaults(run=styles)
 
 
+def _add_templates(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "templates",
+        help="list the heads, or keep one of your own",
+        description="List the heads that --template may name, add one of your own, or remove it. They lie in "
+        "TALKER_TEMPLATES; a service that is running sees them when it starts again.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(run=templates)
+    actions = parser.add_subparsers(title="actions", metavar="action")
+    add = actions.add_parser(
+        "add",
+        help="register a head and keep it",
+        description="Place a head of any topology, unit and up axis on the atlas, and keep it; docs/heads.md explains "
+        "the report.",
+        allow_abbrev=False,
+    )
+    add.add_argument("mesh", type=Path, metavar="FILE", help="OBJ, PLY or GLB")
+    add.add_argument("--name", help="its id (default: head- and 12 hex digits of what the files hold)")
+    add.add_argument(
+        "--texture", type=Path, metavar="FILE", help="its texture at rest, PNG or JPEG, instead of its own"
+    )
+    add.add_argument("--landmarks", type=Path, metavar="FILE", help="JSON that says where places of the face are")
+    add.add_argument("--preview", type=Path, metavar="PNG", help="where to save a picture of it")
+    add.set_defaults(run=add_template)
+    remove = actions.add_parser("remove", help="remove a head that was added", allow_abbrev=False)
+    remove.add_argument("id", metavar="ID")
+    remove.set_defaults(run=remove_template)
+
+
 def _add_skin(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = commands.add_parser(
         "skin",
@@ -251,19 +330,14 @@ def _settings(**given: str | None) -> "Settings":
         raise MalformedInput(message) from error
 
 
-def _form(options: argparse.Namespace, files: Mapping[str, BinaryIO | None]) -> "AnimateForm":
+def _form(model: "type[Form]", fields: Mapping[str, str | None], files: Mapping[str, BinaryIO | None]) -> "Form":
     """The form that a client would send. Refuses what the service would."""
     from starlette.datastructures import UploadFile
 
     from service.problems import validated
-    from service.schemas import AnimateForm
 
-    names = [name.replace("-", "_") for name, _, _ in OPTIONS]
-    fields = {name: getattr(options, name) for name in names}
-    fields |= {"format": options.format or _format_of(options.output)}
-    for name, file in files.items():
-        fields[name] = None if file is None else UploadFile(file, filename=file.name)
-    return validated(AnimateForm, {name: value for name, value in fields.items() if value is not None})
+    uploads = {name: file and UploadFile(file, filename=file.name) for name, file in files.items()}
+    return validated(model, {name: value for name, value in {**fields, **uploads}.items() if value is not None})
 
 
 def _format_of(output: Path) -> str:
@@ -285,6 +359,20 @@ def _engine(settings: "Settings") -> "Engine":
     logging.basicConfig(format="talker: %(message)s")
     logging.getLogger("models").setLevel(settings.log_level.upper())  # the first start takes seconds, and says why
     return open_engine(settings)
+
+
+def _print_report(report: "Report") -> None:
+    print(
+        f"  off the face    {report.registration_error_mm:.2f} mm, at the lips {report.lips_error_mm:.2f} mm (medians)"
+    )
+    print(f"  one unit        {report.unit_m:g} m, {report.up_axis} up, {report.forward_axis} forward")
+    for kind, vertices, faces in report.components:
+        print(f"  {kind:16}{vertices:,} vertices, {faces:,} faces")
+    print(f"  holes           {report.holes}")
+    for name, place in sorted(report.landmarks.items()):
+        print(f"  {name:16}{' '.join(f'{number:g}' for number in place)}")
+    for warning in report.warnings:
+        print(f"  warning         {warning}")
 
 
 def _tell(output: Path, clip: "Clip", elapsed_s: float) -> None:

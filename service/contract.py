@@ -12,7 +12,7 @@ from service import form, problems, request_id
 from service.encoders import ENCODERS
 from service.pictures import PICTURES
 from service.problems import Problem
-from service.schemas import AnimateForm, ExampleForm, StyleMix, UpsampleForm
+from service.schemas import AnimateForm, ExampleForm, StyleMix, TemplateForm, UpsampleForm
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -26,13 +26,16 @@ REASONS = {
     ),
     404: ("Unknown", "An unknown id, engine, template or style; `known` lists those that exist."),
     406: ("NotAcceptable", "No format meets `Accept`."),
-    409: ("Conflict", "The id exists (`id_exists`), or what was shipped cannot be removed (`shipped_style`)."),
+    409: (
+        "Conflict",
+        "The id exists (`id_exists`), or what was shipped cannot be removed (`shipped_style`, `shipped_template`).",
+    ),
     413: ("TooLarge", "Over a limit; `detail` gives the number and the limit."),
     415: (
         "UnsupportedMedia",
-        "Not the media type that is wanted, not audio, not a picture, not an example, or an unknown format.",
+        "Not the media type that is wanted, not audio, a mesh, a picture or an example, or an unknown format.",
     ),
-    422: ("OutOfRange", "Out of range, or an impossible combination."),
+    422: ("OutOfRange", "Out of range, an impossible combination, or a mesh that is no head."),
     500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
     503: ("Busy", "Every slot is taken (`busy`), or the engine is still warming up (`not_ready`)."),
 }
@@ -58,7 +61,7 @@ def headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in (request_id.HEADER, *names)}
 
 
-BODIES = (AnimateForm, ExampleForm, StyleMix, UpsampleForm)
+BODIES = (AnimateForm, ExampleForm, StyleMix, TemplateForm, UpsampleForm)
 """What our own code reads, and FastAPI therefore does not know."""
 
 
@@ -71,12 +74,14 @@ def _body(model: type[BaseModel], media_type: str) -> dict[str, Any]:
 
 ANIMATE_BODY = _body(AnimateForm, form.MEDIA_TYPE)
 EXAMPLE_BODY = _body(ExampleForm, form.MEDIA_TYPE)
+TEMPLATE_BODY = _body(TemplateForm, form.MEDIA_TYPE)
 UPSAMPLE_BODY = _body(UpsampleForm, form.MEDIA_TYPE)
 MIX_BODY = _body(StyleMix, "application/json")
 
 STYLE_CREATED = {"description": "The new style.", "headers": headers("Location")}
+TEMPLATE_CREATED = {"description": "The new head.", "headers": headers("Location")}
 NOT_MODIFIED = {"description": "`If-None-Match` names what there is.", "headers": headers("ETag", "Cache-Control")}
-STYLE_REMOVED = {"description": "It is gone.", "headers": headers()}
+REMOVED = {"description": "It is gone.", "headers": headers()}
 
 ANIMATION = {
     "description": "The animation, streamed. Where formats share a media type, `Accept` means the first.",

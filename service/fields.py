@@ -41,6 +41,14 @@ def _chosen_file(value: Any) -> Any:
     return None if value is None or value == "" or unnamed else _check_file(value)
 
 
+def _json_bytes(value: Any) -> Any:
+    """Both ways of sending JSON; of a file as much as no limit allows."""
+    if isinstance(value, str):
+        return value.encode() or None
+    chosen = _chosen_file(value)
+    return None if chosen is None else chosen.file.read(MAX_JSON_BYTES + 1)
+
+
 def _one_of(sizes: tuple[int, ...], wanted: str) -> AfterValidator:
     """A size that is one of some; `wanted` says so."""
 
@@ -66,6 +74,7 @@ def _drop_default(schema: dict[str, Any]) -> None:
     del schema["default"]
 
 
+MAX_JSON_BYTES = 64 * 1024
 TEXTURES = (512, 1024, 2048, 4096, 8192)
 """Sizes that wrinkle textures come in."""
 TEXTURES_WANTED = f"none, {_listed(TEXTURES)}"
@@ -109,6 +118,13 @@ File = Annotated[UploadFile, BeforeValidator(_check_file)]
 OptionalFile = Annotated[
     UploadFile | SkipJsonSchema[None], BeforeValidator(_chosen_file), Field(json_schema_extra=_drop_default)
 ]
+OptionalJson = Annotated[
+    bytes | SkipJsonSchema[None],
+    BeforeValidator(_json_bytes),
+    WithJsonSchema({"type": "string", "contentMediaType": "application/json"}),
+    Field(json_schema_extra=_drop_default),
+]
+"""Text, or a file, of JSON that is checked elsewhere."""
 WEIGHTS_SCHEMA = {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}}
 Mix = Annotated[
     str | None,

@@ -20,6 +20,7 @@ def open_engine(settings: Settings) -> Engine:
         weights=settings.weights,
         cache=settings.cache,
         styles=settings.styles,
+        templates=settings.templates,
         device=settings.device,
         threads=settings.threads,
         sampling=Sampling(steps=settings.sampler_steps),

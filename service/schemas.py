@@ -7,7 +7,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from models.core import AnimateOptions
 from models.engine import ENGINES
 from service.encoders import ENCODERS
-from service.fields import Decimal, File, ImageSize, Mix, OptionalFile, OptionalText, Resolution, Texture, Whole
+from service.fields import (
+    Decimal,
+    File,
+    ImageSize,
+    Mix,
+    OptionalFile,
+    OptionalJson,
+    OptionalText,
+    Resolution,
+    Texture,
+    Whole,
+)
 
 
 class AnimateForm(BaseModel):
@@ -25,6 +36,11 @@ class AnimateForm(BaseModel):
     )
     template: str = Field(
         default="default", description="Id of a registered head, see `GET /templates`.", examples=["default"]
+    )
+    template_file: OptionalFile = Field(
+        default=None,
+        description="A head of your own for this request, overriding `template`, which together with it is 422: OBJ, "
+        "PLY or GLB, as `POST /templates` takes it. `codes` has none.",
     )
     style: str = Field(
         default="neutral",
@@ -105,6 +121,34 @@ class AnimateForm(BaseModel):
         )
 
 
+class TemplateForm(BaseModel):
+    """The fields of `POST /templates`; any other is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    mesh: File = Field(
+        description="A head as OBJ, PLY or GLB: any topology, unit and up axis. Its vertices, their order, faces and "
+        "uvs are kept."
+    )
+    name: OptionalText = Field(
+        default=None,
+        description="Its id: lower-case letters, digits, - and _; at most 64. Without it `head-` and 12 hex digits of "
+        "what came.",
+        examples=["my-head"],
+    )
+    texture: OptionalFile = Field(
+        default=None,
+        description="The texture at rest, overriding the mesh file's own: PNG or JPEG of 8 bits a channel, at most "
+        "8192 pixels, laid out as the mesh's uvs are.",
+    )
+    landmarks: OptionalJson = Field(
+        default=None,
+        description="Where places of the face are, overriding what is found: a JSON object of names to `[x, y, z]` in "
+        "the file's units and axes, see docs/heads.md.",
+        examples=[""],
+    )
+
+
 class UpsampleForm(BaseModel):
     """The fields of `POST /upsample`; any other is refused."""
 
@@ -161,6 +205,36 @@ class StyleCard(BaseModel):
     statistics: dict[str, float] = Field(description="What was measured of it.")
 
 
+class ComponentCard(BaseModel):
+    """A connected piece of an uploaded mesh."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    kind: str = Field(description="What it was taken for.", examples=["skin"])
+    vertices: int
+    faces: int
+
+
+class ReportCard(BaseModel):
+    """How an uploaded head was registered. Errors are medians, in millimetres at the size of the default head."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    registration_error_mm: float = Field(
+        description="Distance between the head's face and the canonical head that was fitted to it."
+    )
+    lips_error_mm: float = Field(description="The same within a centimetre of the lips.")
+    unit_m: float = Field(description="Metres that one unit of the file was taken for.", examples=[0.01])
+    up_axis: str = Field(description="Which of the file's axes points up.", examples=["+Y"])
+    forward_axis: str = Field(description="Which of the file's axes the face looks along.", examples=["+Z"])
+    components: list[ComponentCard] = Field(description="The mesh's connected pieces.")
+    holes: int = Field(description="Boundary loops of the skin, such as the neck's and those of open eyes.")
+    landmarks: dict[str, tuple[float, float, float]] = Field(
+        description="Where landmarks were found, or given, in the file's units and axes."
+    )
+    warnings: list[str] = Field(description="What may be wrong, in words.")
+
+
 class TemplateCard(BaseModel):
     """A registered head."""
 
@@ -171,6 +245,8 @@ class TemplateCard(BaseModel):
     regions: dict[str, int] = Field(
         description="Vertices by region.", examples=[{"lips": 271, "eyes": 464, "upper_face": 1115}]
     )
+    preview: str = Field(description="The path of its picture.", examples=["/templates/default/preview.png"])
+    report: ReportCard | None = Field(description="How it was registered; null of the default head.")
 
 
 class Format(BaseModel):
@@ -188,6 +264,8 @@ class Limits(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     max_upload_bytes: int
+    max_vertices: int = Field(description="Of an uploaded mesh.")
+    max_triangles: int = Field(description="Of an uploaded mesh.")
     max_audio_s: float
     max_points: int
     max_fps: float

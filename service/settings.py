@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.core import AnimateOptions
+from models.meshes.record import MeshLimits
 
 PREFIX = "TALKER_"
 MIB = 2**20
@@ -45,6 +46,10 @@ class Settings(BaseSettings):
         default=Path.home() / ".local" / "share" / "talker" / "styles",
         description="Folder of the styles that users make.",
     )
+    templates: Path = Field(
+        default=Path.home() / ".local" / "share" / "talker" / "templates",
+        description="Folder of the heads that users register.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where inference runs; `auto` takes CUDA if it is there."
     )
@@ -62,7 +67,7 @@ class Settings(BaseSettings):
     concurrency: int = Field(
         default=1,
         ge=1,
-        description="Animations and upsamplings that run at once; each holds its slot for the whole stream.",
+        description="Animations, registrations and upsamplings that run at once; each holds its slot to its end.",
     )
     queue: int = Field(
         default=8, ge=0, description="Requests that wait for a slot; beyond that the answer is 503 `busy`."
@@ -77,6 +82,14 @@ class Settings(BaseSettings):
         default=128 * MIB,
         ge=1,
         description="Largest upload, all files together, in bytes: ten minutes of 48 kHz stereo WAV fit.",
+    )
+    max_vertices: int = Field(
+        default=MeshLimits.max_vertices, ge=1, description="Most vertices of an uploaded mesh file."
+    )
+    max_triangles: int = Field(
+        default=MeshLimits.max_triangles,
+        ge=1,
+        description="Most triangles of an uploaded mesh file, after its polygons are cut.",
     )
     max_audio_s: float = Field(default=600, gt=0, description="Longest audio, in seconds.")
     max_points: int = Field(
@@ -96,6 +109,13 @@ class Settings(BaseSettings):
         description="Largest product of frames times texels of one animation, in formats where each frame has its own: "
         "12 s at 4096 and 30 frames per second.",
     )
+
+    @property
+    def mesh_limits(self) -> MeshLimits:
+        """How large an uploaded mesh file may be."""
+        return MeshLimits(
+            max_bytes=self.max_upload_bytes, max_vertices=self.max_vertices, max_triangles=self.max_triangles
+        )
 
     @model_validator(mode="before")
     @classmethod

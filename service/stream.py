@@ -9,9 +9,11 @@ from functools import partial
 from itertools import chain
 from pathlib import PureWindowsPath
 from threading import Event
+from typing import TypeVar
 from urllib.parse import quote
 
 from anyio import from_thread, move_on_after, to_thread
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,6 +22,8 @@ from service.encoders import Encoder, encode
 from service.slots import disconnect
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 SLICE = 64 << 10
 """Bytes sent at once: a chunk may be megabytes, and a slow client that is still reading has not stalled."""
@@ -103,6 +107,22 @@ class ClipStream(ChunkStream):
         )
 
 
+async def run_for(request: Request, work: Callable[[Callable[[], None]], Result]) -> Result:
+    """`work` in a worker thread, for a client who may leave: what it is given raises then, and is to be called often.
+
+    Ask for it once the body has been read. ClientDisconnect when the client has left.
+    """
+    left = Event()
+    watch = asyncio.create_task(_set_on_disconnect(request.receive, left))
+    try:
+        return await to_thread.run_sync(work, partial(_check_there, left))
+    except ClientLeft as error:
+        raise ClientDisconnect from error
+    finally:
+        left.set()
+        watch.cancel()
+
+
 def attachment(upload_name: str, extension: str) -> str:
     """`Content-Disposition` for a file named like the upload: its stem, without folders and odd characters."""
     stem = re.sub(r"[^\w.-]+", "_", PureWindowsPath(upload_name).stem)[:80].strip("._") or "talker"
@@ -112,9 +132,13 @@ def attachment(upload_name: str, extension: str) -> str:
 
 def _until(left: Event, chunks: Iterator[bytes]) -> Generator[bytes, None, None]:
     for chunk in chunks:
-        if left.is_set():
-            raise ClientLeft
+        _check_there(left)
         yield chunk
+
+
+def _check_there(left: Event) -> None:
+    if left.is_set():
+        raise ClientLeft
 
 
 async def _set_on_disconnect(receive: Receive, left: Event) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from models.core import StylePivot, check_id
 from models.engine import Engine
 from models.errors import SHOWN, Conflict, UnknownName, UnsupportedMedia, blaming
-from service.contract import EXAMPLE_BODY, MIX_BODY, STYLE_CREATED, STYLE_REMOVED, headers, problem_responses
+from service.contract import EXAMPLE_BODY, MIX_BODY, REMOVED, STYLE_CREATED, headers, problem_responses
 from service.form import BoundedReceive, open_form
 from service.problems import refusal, validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
@@ -79,7 +79,7 @@ async def describe_style(style: Style) -> StyleCard:
     status_code=204,
     summary="Remove a user-made style",
     response_class=Response,
-    responses={204: STYLE_REMOVED, **problem_responses(404, 409, 503)},
+    responses={204: REMOVED, **problem_responses(404, 409, 503)},
 )
 def remove_style(engine: WarmEngine, style: Style) -> None:
     """Remove a style; a shipped one stays: 409."""

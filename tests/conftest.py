@@ -5,7 +5,7 @@ import math
 import threading
 import time
 import wave
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,15 +25,19 @@ from models.core import (
     Mesh,
     StylePivot,
     Waveform,
+    check_id,
     frame_count,
 )
-from models.engine import ENGINES
-from models.errors import Conflict, MalformedInput, Protected, UnknownName, UnsupportedMedia
+from models.engine import ENGINES, TemplateInfo
+from models.errors import Conflict, MalformedInput, OutOfRange, Protected, UnknownName, UnsupportedMedia
 from models.lips import LipSeal
+from models.meshes.record import MeshLimits
 from models.puppet import Puppet
 from models.styles import parse_style
+from models.template import Component, Report
 from models.textalker.codec import CodecHead
 from models.textalker.playback import MapQuery
+from models.uploads import read_landmarks
 
 if TYPE_CHECKING:  # tests of models and training do without the service
     from fastapi import FastAPI
@@ -64,7 +68,21 @@ class FakeTemplate:
     id: str
     mesh: Mesh
     licence: str = "CC0-1.0"
+    report: Report | None = None
     region_sizes: Mapping[str, int] = field(default_factory=lambda: {"lips": 9, "eyes": 4, "upper_face": 14})
+
+    @property
+    def vertex_count(self) -> int:
+        return len(self.mesh.vertices)
+
+    @property
+    def face_count(self) -> int:
+        return len(self.mesh.faces)
+
+
+FAKE_REPORT = Report(
+    0.8, 0.3, 0.01, "+Z", "-Y", (Component("skin", 49, 72),), 3, {"nose_tip": (0.0, 1.0, 2.5)}, ("no teeth",)
+)
 
 
 def fake_style(id: str, origin: str = "shipped", value: float = 0.0) -> StylePivot:
@@ -93,15 +111,19 @@ class FakeEngine:
         self.warm = threading.Event()
         self.warm.set()
         self.calls: list[tuple[Waveform, AnimateOptions]] = []
+        self.made_templates: dict[str, FakeTemplate] = {}
+        self.registered: list[tuple[str | None, bytes | None, bytes | None, MeshLimits]] = []
         self.made = 0
         self.closed = threading.Event()
 
     @property
     def templates(self) -> Mapping[str, FakeTemplate]:
-        return {"default": FakeTemplate("default", self.mesh)}
+        return {"default": FakeTemplate("default", self.mesh), **self.made_templates}
 
-    def check(self, options: AnimateOptions, *, template: str = "default", pivot: StylePivot | None = None) -> None:
-        if template not in self.templates:
+    def check(
+        self, options: AnimateOptions, *, template: str | TemplateInfo = "default", pivot: StylePivot | None = None
+    ) -> None:
+        if isinstance(template, str) and template not in self.templates:
             raise UnknownName("template", template, self.templates)
         for name in ("motion_style", "wrinkle_style"):
             parse_style(getattr(options, name), self.styles, field=name)
@@ -111,7 +133,7 @@ class FakeEngine:
         waveform: Waveform,
         options: AnimateOptions,
         *,
-        template: str = "default",
+        template: str | TemplateInfo = "default",
         pivot: StylePivot | None = None,
         neutral: bytes | None = None,
     ) -> Clip:
@@ -119,17 +141,18 @@ class FakeEngine:
         self.calls.append((waveform, options))
         self.pivots.append(pivot)
         count = frame_count(waveform.duration_s, options.fps)
+        mesh = (self.templates[template] if isinstance(template, str) else template).mesh
         return Clip(
-            mesh=self.mesh if neutral is None else replace(self.mesh, base_color_png=neutral),
+            mesh=mesh if neutral is None else replace(mesh, base_color_png=neutral),
             fps=options.fps,
             frame_count=count,
             seed=options.seed,
             engine=options.engine,
             checkpoints={"mmtalker": "0" * 64},
-            frames=self._frames(count, options),
+            frames=self._frames(count, options, mesh),
             texture=options.texture,
             styles={"motion": options.motion_style, "wrinkle": options.wrinkle_style},
-            codes=self._codes(waveform, options, template) if options.engine == "textalker" else None,
+            codes=self._codes(waveform, options, str(template)) if options.engine == "textalker" else None,
         )
 
     def _codes(self, waveform: Waveform, options: AnimateOptions, template: str) -> CodeStream:
@@ -195,16 +218,66 @@ class FakeEngine:
         shares = parse_style(expression, self.styles, field=field)
         return sum(np.float32(share) * self.styles[id].motion for id, share in shares.items())
 
-    def _frames(self, count: int, options: AnimateOptions) -> Iterator[Frame]:
+    def _frames(self, count: int, options: AnimateOptions, mesh: Mesh) -> Iterator[Frame]:
         try:
             for index in range(count):
                 self._misbehave(index)
                 offset = np.float32(0.001 * options.intensity * math.sin(index))
                 self.made += 1
                 wrinkles = self._wrinkles(index, options) if options.texture else None
-                yield Frame(index, index / options.fps, self.mesh.vertices + offset, wrinkles)
+                yield Frame(index, index / options.fps, mesh.vertices + offset, wrinkles)
         finally:
             self.closed.set()
+
+    def register(
+        self,
+        file: BinaryIO,
+        *,
+        id: str | None = None,
+        landmarks: bytes | None = None,
+        texture: bytes | None = None,
+        limits: MeshLimits,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> FakeTemplate:
+        """A mesh is the word `head` and how many times as large as the default one; `closed` and `cube` are others."""
+        kind, _, size = file.read(1000).decode("latin-1").partition(" ")
+        if kind == "closed":
+            raise OutOfRange("the lips are one closed surface; open them", field="mesh", code="mouth_sealed")
+        if kind != "head":
+            raise UnsupportedMedia("no mesh; wanted OBJ, PLY or GLB: send one", field="mesh", code="not_a_mesh")
+        if texture is not None and not texture.startswith(b"\x89PNG"):
+            raise UnsupportedMedia("no picture; wanted PNG: send one", field="texture", code="bad_texture")
+        if landmarks is not None:
+            read_landmarks(landmarks, ("nose_tip",))
+        self.registered.append((id, landmarks, texture, limits))
+        self.steps = 0
+        while self.hold_at is not None and not self.gate.is_set():
+            self.held.set()
+            self.steps += 1
+            progress("waiting")
+            time.sleep(0.005)
+        if self.fail_at is not None:
+            raise self.failure
+        mesh = replace(self.mesh, vertices=self.mesh.vertices * np.float32(size))
+        return FakeTemplate(id or f"head-{len(size):012x}", mesh, "unknown", FAKE_REPORT)
+
+    def check_free(self, id: str) -> None:
+        check_id("template", id, field="name")
+        if id in self.templates:
+            raise Conflict(f"there is a template {id} already; choose another name", field="name")
+
+    def add_template(self, template: TemplateInfo) -> None:
+        self.check_free(template.id)
+        assert isinstance(template, FakeTemplate)
+        self.made_templates[template.id] = template
+
+    def remove_template(self, id: str) -> None:
+        if id == "default":
+            raise Protected("template default was shipped; it stays", field="template", code="shipped_template")
+        del self.made_templates[id]
+
+    def preview(self, template: str | TemplateInfo) -> bytes:
+        return b"\x89PNG of " + str(template).encode()
 
     def upsample(self, wrinkles: np.ndarray, size: int, guide: np.ndarray | None = None) -> Iterator[np.ndarray]:
         return self._strips(size)

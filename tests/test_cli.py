@@ -60,7 +60,15 @@ def test_the_console_script_is_main() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["animate", "--help"], ["serve", "--help"], ["styles", "--help"], ["skin", "--help"], ["--version"]],
+    [
+        ["--help"],
+        ["animate", "--help"],
+        ["serve", "--help"],
+        ["styles", "--help"],
+        ["templates", "add", "--help"],
+        ["skin", "--help"],
+        ["--version"],
+    ],
 )
 def test_help_comes_before_anything_heavy_is_imported(arguments: list[str]) -> None:
     program = (
@@ -163,6 +171,71 @@ def test_styles_prints_a_line_a_style(capsys: pytest.CaptureFixture[str]) -> Non
     ]
 
 
+def test_a_template_file_is_the_head(client: TestClient, speech: Path, tmp_path: Path) -> None:
+    (tmp_path / "me.obj").write_text("head 2")
+    assert run("animate", speech, "-o", tmp_path / "out.glb", "--template-file", tmp_path / "me.obj") == 0
+    response = client.post("/animate", files={"audio": speech.read_bytes(), "template_file": b"head 2"})
+    assert (tmp_path / "out.glb").read_bytes() == response.content
+
+
+def test_a_head_is_added_listed_and_removed(
+    tmp_path: Path, engine: FakeEngine, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {"me.obj": b"head 2", "skin.png": b"\x89PNG", "places.json": b'{"nose_tip": [1, 2, 3]}'}
+    mesh, skin, places = (tmp_path / name for name in files)
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    options = ["--name", "me", "--texture", skin, "--landmarks", places, "--preview", tmp_path / "me.png"]
+    assert run("templates", "add", mesh, *options) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[0][:2] == ["registered", "me"]
+    assert lines[1:-1] == [
+        ["off", "the", "face", "0.80", "mm,", "at", "the", "lips", "0.30", "mm", "(medians)"],
+        ["one", "unit", "0.01", "m,", "+Z", "up,", "-Y", "forward"],
+        ["skin", "49", "vertices,", "72", "faces"],
+        ["holes", "3"],
+        ["nose_tip", "0", "1", "2.5"],
+        ["warning", "no", "teeth"],
+    ]
+    assert (tmp_path / "me.png").read_bytes().startswith(b"\x89PNG")
+    ((name, landmarks, texture, _),) = engine.registered
+    assert (name, landmarks, texture) == ("me", files["places.json"], files["skin.png"])
+    assert run("templates") == 0
+    listed = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert listed[1] == ["me", "49", "vertices", "72", "faces", "unknown"]
+    assert run("templates", "remove", "me") == 0
+    assert list(engine.templates) == ["default"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["add", "nowhere.obj"], "nowhere.obj cannot be read (No such file or directory)"),
+        (["add", "me.obj", "--name", "default"], "there is a template default already"),
+        (["add", "me.obj", "--name", "My Head"], "template id 'My Head'; wanted"),
+        (["add", "closed.obj"], "the lips are one closed surface"),
+        (["add", "me.obj", "--landmarks", "me.obj"], "landmarks that are no JSON"),
+        (["add", "me.obj", "--texture", "me.obj"], "no picture; wanted PNG"),
+        (["add", "me.obj", "--preview", "nowhere/me.png"], "nowhere/me.png lies in no folder that exists"),
+        (["remove", "default"], "template default was shipped"),
+    ],
+)
+def test_a_head_that_cannot_be_kept_or_removed_is_refused(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    engine: FakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("me.obj").write_text("head 1")
+    Path("closed.obj").write_text("closed")
+    assert run("templates", *arguments) == cli.REFUSED
+    assert capsys.readouterr().err.startswith(f"talker: {message}")
+    assert list(engine.templates) == ["default"]
+
+
 def test_help_tells_each_format_and_its_suffix(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         run("animate", "--help")
@@ -194,14 +267,14 @@ def test_a_terminal_sees_the_progress(speech: Path, tmp_path: Path, monkeypatch:
 def test_the_settings_are_the_services(
     speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: list[dict[str, Any]]
 ) -> None:
-    for name in ("weights", "cache", "styles"):
+    for name in ("weights", "cache", "styles", "templates"):
         monkeypatch.setenv(f"TALKER_{name.upper()}", str(tmp_path / name))
     monkeypatch.setenv("TALKER_DEVICE", "cpu")
     monkeypatch.setenv("TALKER_THREADS", "3")
     monkeypatch.setenv("TALKER_SAMPLER_STEPS", "25")
     assert run("animate", speech, "-o", tmp_path / "head.glb") == 0
     assert loaded == [
-        {name: tmp_path / name for name in ("weights", "cache", "styles")}
+        {name: tmp_path / name for name in ("weights", "cache", "styles", "templates")}
         | {"device": "cpu", "threads": 3, "sampling": Sampling(steps=25)},
     ]
 
@@ -219,6 +292,8 @@ def test_the_settings_are_the_services(
         (["--format", "bundle"], "format = bundle without textures"),
         (["--style-file", "example", "--style", "calm"], "style together with style_file"),
         (["--style-file", "cube"], "an example of 8 vertices"),
+        (["--template-file", "cube"], "no mesh; wanted OBJ, PLY or GLB"),
+        (["--template-file", "cube", "--template", "default"], "template together with template_file"),
         (["--style-file", "nowhere"], "nowhere cannot be read (No such file or directory)"),
         (["--style", "clam"], "unknown style 'clam'; known: calm, neutral"),
         (["--template", "dog"], "unknown template 'dog'; known: default"),

@@ -18,8 +18,7 @@ def test_info_tells_what_runs_and_what_it_refuses(client: TestClient, settings: 
     )
     assert info["checkpoints"] == {"mmtalker": "0" * 64}
     assert info["limits"] == {
-        name: getattr(settings, name)
-        for name in ("max_upload_bytes", "max_audio_s", "max_points", "max_fps", "max_frame_points", "max_frame_texels")
+        name: getattr(settings, name) for name in Settings.model_fields if name.startswith("max_")
     }
 
 
