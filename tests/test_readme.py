@@ -127,7 +127,7 @@ def test_its_python_prints_a_line_a_frame(environment: dict[str, str], tmp_path:
     assert len(lines) == 48
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "weights/README.md", "docs/formats.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "weights/README.md", "docs/formats.md", "docs/heads.md"])
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
