@@ -326,7 +326,7 @@ def test_the_same_request_gives_the_same_bytes(client: TestClient) -> None:
         ({"fps": "1_0"}, 400, "malformed", "fps"),
         ({"format": "fbx"}, 415, "unsupported_media", "format"),
         ({"stile": "calm"}, 400, "malformed", "stile"),
-        ({"head_file": "x"}, 400, "malformed", "template_file"),
+        ({"head_file": "x"}, 400, "malformed", "head_file"),
     ],
 )
 def test_bad_fields_are_refused(
@@ -346,7 +346,7 @@ def test_bad_fields_are_refused(
         (parts(AUDIO, AUDIO), 400, "malformed", "audio"),
         (parts(AUDIO, ("fps", None, b"30"), ("fps", None, b"30")), 400, "malformed", "fps"),
         (parts(AUDIO, ("fps", "fps.txt", b"30")), 400, "malformed", "fps"),
-        (parts(AUDIO, ("head_file", "head.obj", b"v 0 0 0")), 400, "malformed", "template_file"),
+        (parts(AUDIO, ("head_file", "head.obj", b"v 0 0 0")), 400, "malformed", "head_file"),
         (parts(("audio", "speech.wav", b"")), 415, "empty_audio", "audio"),
         (parts(("audio", "speech.wav", b"not a sound")), 415, "not_audio", "audio"),
         (parts(AUDIO, ("style", None, b"x" * 20_000)), 400, "malformed", None),

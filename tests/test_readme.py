@@ -33,8 +33,8 @@ def blocks(language: str) -> list[str]:
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     shared = tmp_path_factory.getbasetemp().parent
-    styles = {"TALKER_STYLES": str(tmp_path_factory.mktemp("styles"))}
-    return os.environ | styles | {"TALKER_CACHE": str(shared / "cache"), "TALKER_THREADS": "1"}
+    made = {f"TALKER_{name.upper()}": str(tmp_path_factory.mktemp(name)) for name in ("styles", "templates")}
+    return os.environ | made | {"TALKER_CACHE": str(shared / "cache"), "TALKER_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,9 @@ def test_its_python_prints_a_line_a_frame(environment: dict[str, str], tmp_path:
     assert len(lines) == 48
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "weights/README.md", "docs/formats.md", "docs/heads.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "weights/README.md", "docs/formats.md", "docs/heads.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())

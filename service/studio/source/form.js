@@ -26,9 +26,10 @@ export class Form {
 
   /** The fields to post. A bundle holds the wrinkles, a GLB the motion alone. */
   values(audio) {
-    const { engine, texture, resolution, fps, intensity, seed } = this.fields;
+    const { engine, template, texture, resolution, fps, intensity, seed } = this.fields;
     const [motion, wrinkle] = this.halves;
     const fields = { audio, engine: engine.value, motion_style: motion.expression, format: 'glb' };
+    if (template.value) fields.template = template.value;
     if (engine.value === 'textalker' && texture.value !== 'none') {
       Object.assign(fields, { wrinkle_style: wrinkle.expression, texture: texture.value, format: 'bundle' });
     }

@@ -28,6 +28,12 @@ export class Player {
     this.show(0);
   }
 
+  /** Have nothing to play. */
+  close() {
+    this.sound.pause();
+    this.time.disabled = this.play.disabled = true;
+  }
+
   /** Start. A browser that wants a click first leaves the clip paused. */
   async start() {
     await this.sound.play().catch((error) => {

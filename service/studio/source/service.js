@@ -45,6 +45,16 @@ export async function animate(fields, { signal, onProgress }) {
   return { blob: new Blob(chunks, { type }), name: nameOf(response.headers.get('Content-Disposition')) };
 }
 
+/** POST /templates: the card of the head that a file holds. */
+export async function register(mesh, name) {
+  const body = new FormData();
+  body.set('mesh', mesh);
+  body.set('name', name);
+  const response = await send('templates', { method: 'POST', body });
+  if (!response.ok) throw (await refusalOf(response)).error;
+  return response.json();
+}
+
 async function send(path, options = {}) {
   try {
     return await fetch(path, options);

@@ -2,6 +2,7 @@
 
 import { openClip } from './clip.js';
 import { Form } from './form.js';
+import { Heads } from './heads.js';
 import { Player } from './player.js';
 import { Recorder } from './recorder.js';
 import { animate, read } from './service.js';
@@ -34,6 +35,8 @@ const player = new Player(
       ),
   },
 );
+
+const heads = new Heads({ onChange: (id) => showRest(id).catch(complain), onError: complain, onBusy: say });
 
 function say(text) {
   byId('status').textContent = text;
@@ -218,10 +221,21 @@ async function begin() {
   const ready = byId('status').textContent;
   const styles = await read('styles', { onWait: () => say('The engine is warming up…') });
   const contract = await read('openapi.json');
+  await heads.fill();
   form.fill(styles, contract.components.schemas.AnimateForm.properties);
   if (!speech) say(ready);
-  const rest = await fetch('templates/default/mesh.glb');
-  if (rest.ok && !clip) stage?.show((await openClip(await rest.blob())).mesh);
+  if (!clip) await showRest('default');
+}
+
+/** A head before it speaks. */
+async function showRest(id) {
+  const rest = await fetch(`templates/${id}/mesh.glb`);
+  if (!rest.ok) return;
+  const opened = await openClip(await rest.blob());
+  player.close();
+  clip?.skin?.dispose();
+  clip = null;
+  stage?.show(opened.mesh);
 }
 
 begin().catch(complain);
