@@ -29,6 +29,8 @@ from models.texels import Fragments, rasterise
 SMALLEST, LARGEST = 16, 8192
 STRIP = 64
 """Rows that are given at a time."""
+RELAID = 2048
+"""Texels along a texture that is laid out anew before a clip begins: three seconds; 4096 would take twelve."""
 PNG_LEVEL = 3
 """Of compression: more takes seconds at 8192."""
 WINDOW = 2048
@@ -110,13 +112,16 @@ def layout_of(template: Template, head: Head) -> Layout | None:
 
 
 def on_atlas(template: Template, head: Head) -> bytes | None:
-    """A template's base colour as PNG, laid out as the atlas is; None where it has none."""
+    """A template's base colour as PNG, laid out as the atlas is; None where it has none. What is laid out anew has at
+    most RELAID texels along a side.
+    """
     picture, layout = template.mesh.base_color_png, layout_of(template, head)
     if picture is None or layout is None:
         return picture
     with Image.open(BytesIO(picture)) as image:
         texture = np.asarray(image.convert("RGB"))
-    return b"".join(png_chunks(len(texture), [layout.to_atlas(texture, len(texture))], PNG_LEVEL))
+    size = min(len(texture), RELAID)
+    return b"".join(png_chunks(size, [layout.to_atlas(texture, size)], PNG_LEVEL))
 
 
 def _textured(mesh: Mesh) -> Bool[np.ndarray, " faces"]:

@@ -113,6 +113,7 @@ class FakeEngine:
         self.calls: list[tuple[Waveform, AnimateOptions]] = []
         self.made_templates: dict[str, FakeTemplate] = {}
         self.registered: list[tuple[str | None, bytes | None, bytes | None, MeshLimits]] = []
+        self.animated: list[str] = []
         self.made = 0
         self.closed = threading.Event()
 
@@ -139,6 +140,7 @@ class FakeEngine:
     ) -> Clip:
         self.check(options, template=template, pivot=pivot)
         self.calls.append((waveform, options))
+        self.animated.append(template if isinstance(template, str) else template.id)
         self.pivots.append(pivot)
         count = frame_count(waveform.duration_s, options.fps)
         mesh = (self.templates[template] if isinstance(template, str) else template).mesh

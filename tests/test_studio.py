@@ -206,6 +206,30 @@ def test_a_refusal_of_the_service(settings: Settings, engine: FakeEngine, tmp_pa
 
 
 @in_browser
+def test_a_head_of_ones_own_is_registered_told_of_and_animated(
+    settings: Settings, engine: FakeEngine, tmp_path: Path
+) -> None:
+    speech, head = tmp_path / "speech.wav", tmp_path / "My head (2).OBJ"
+    speech.write_bytes(wav(1.0))
+    head.write_text("head 2")
+    report = play(create_app(settings, engine), speech, tmp_path, "--engine", "mmtalker", "--head", head).report
+    assert (report["alert"], report["complaints"]) == (None, [])
+    assert report["head"] == "49 vertices; the face lies 0.8 mm off, the lips 0.3 mm; +Z up. no teeth"
+    assert engine.animated == ["my-head-2"]
+
+
+@in_browser
+def test_a_head_that_is_refused(settings: Settings, engine: FakeEngine, tmp_path: Path) -> None:
+    speech, head = tmp_path / "speech.wav", tmp_path / "closed.obj"
+    speech.write_bytes(wav(1.0))
+    head.write_text("closed")
+    report = play(create_app(settings, engine), speech, tmp_path, "--engine", "mmtalker", "--head", head).report
+    assert list(engine.templates) == ["default"]
+    assert engine.animated == ["default"]
+    assert any("422" in complaint for complaint in report["complaints"])
+
+
+@in_browser
 def test_a_shader_that_does_not_compile(
     settings: Settings, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,7 @@
 //     node viewer/play.mjs http://127.0.0.1:8000/ speech.wav out_dir --times 0.5,1.2 --wrinkle-style lined
 //
 // Writes out_dir/page.png, and out_dir/head_{time}_{depth}.png for each time and depth of the wrinkles, in per cent.
-// Prints a report as JSON: {status, facts, alert, played_s, addresses, complaints}. alert is what the page says went
+// Prints a report as JSON: {status, facts, head, alert, played_s, addresses, complaints}. alert is what the page says went
 // wrong, in which case nothing is played. Exits with 1 when something fails that the page does not tell.
 
 import { mkdir } from 'node:fs/promises';
@@ -20,6 +20,7 @@ const OPTIONS = {
   'wrinkle-style': { type: 'string', default: 'neutral' },
   texture: { type: 'string', default: '512' },
   size: { type: 'string', default: '1200x800' },
+  head: { type: 'string' }, // a mesh file, to be registered and animated
   scheme: { type: 'string', default: 'light' },
 };
 const PATIENCE_MS = 280_000; // two cores that others use as well animate slowly
@@ -30,6 +31,7 @@ const USAGE = `usage: node viewer/play.mjs URL speech out_dir ${Object.keys(OPTI
 /** Choose everything, and press Animate. */
 async function ask(page, speech, wanted) {
   await page.waitForSelector('#motion option', { state: 'attached' });
+  if (wanted.head) await addHead(page, wanted.head);
   await page.setInputFiles('#audio', speech);
   await page.check(`[name=engine][value=${wanted.engine}]`, { force: true });
   await page.selectOption('[name=motion_style]', wanted['motion-style']);
@@ -38,6 +40,13 @@ async function ask(page, speech, wanted) {
     if (wanted.texture !== 'none') await page.selectOption('[name=wrinkle_style]', wanted['wrinkle-style']);
   }
   await page.click('#animate');
+}
+
+/** Add a head, and wait until the page has told what became of it. */
+async function addHead(page, file) {
+  await page.waitForSelector('#template option', { state: 'attached' });
+  await page.setInputFiles('#own-head', file);
+  await page.waitForFunction(() => ['Ready.', 'The head was not taken.'].includes(document.getElementById('status').textContent));
 }
 
 /** Wait until the sound has moved on, or the page says what went wrong; returns the sound's time then, or null. */
@@ -75,7 +84,7 @@ async function report(page, played_s, addresses, complaints) {
   const texts = await page.evaluate(() => {
     const text = (id) => document.getElementById(id).textContent;
     const alert = document.getElementById('alert').hidden ? null : `${text('alert-title')} ${text('alert-text')}`;
-    return { status: text('status'), facts: text('facts'), alert };
+    return { status: text('status'), facts: text('facts'), head: text('head-hint'), alert };
   });
   return { ...texts, played_s, addresses, complaints };
 }

@@ -48,7 +48,7 @@ export class Heads {
 /** A name that the service takes, as near to the file's as can be. */
 function idOf(name) {
   const stem = name.replace(/\.\w+$/, '').toLowerCase();
-  return stem.replace(/[^a-z0-9_-]+/g, '-').replace(/^[-_]+/, '').slice(0, 64) || 'head';
+  return stem.replace(/[^a-z0-9_-]+/g, '-').replace(/^[-_]+|[-_]+$/g, '').slice(0, 64) || 'head';
 }
 
 function reportOf({ vertices, report }) {

@@ -224,14 +224,16 @@ async function begin() {
   await heads.fill();
   form.fill(styles, contract.components.schemas.AnimateForm.properties);
   if (!speech) say(ready);
-  if (!clip) await showRest('default');
+  await showRest('default');
 }
 
-/** A head before it speaks. */
+/** A head before it speaks, unless a clip comes first. */
 async function showRest(id) {
+  const before = clip;
   const rest = await fetch(`templates/${id}/mesh.glb`);
   if (!rest.ok) return;
   const opened = await openClip(await rest.blob());
+  if (clip !== before) return;
   player.close();
   clip?.skin?.dispose();
   clip = null;
