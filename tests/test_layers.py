@@ -32,7 +32,7 @@ DISTRIBUTIONS = {"parselmouth": "praat-parselmouth"}
 """Of modules that packages do not list among theirs."""
 UNLISTED = {"anny"}
 """Installed with --no-deps, as pyproject.toml says."""
-NOT_IMPORTED = {"fastapi-swagger", "libigl", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}
+NOT_IMPORTED = {"fastapi-swagger", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}
 """Files, commands, plug-ins, and what `pytest.importorskip` asks for."""
 IMPORTED_BY_OTHERS = {"httpx2", "onnxscript", "roma"}
 """By Starlette, torch, FastAPI and anny."""

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("anny")
 
 from foreign_head import REALISTIC, STYLISED, ForeignHead, Proportions, foreign_head
+from tiny import shipped_guide
 
 from models.registration.register import register
 from models.template import Template
@@ -53,7 +54,7 @@ def acted() -> Performance:
 
 @cache
 def score(seed: int, kind: str) -> Score:
-    return judge(rig().head, make_variant(rig().head, kind, seed), acted())
+    return judge(shipped_guide(), make_variant(rig().head, kind, seed), acted())
 
 
 @pytest.mark.parametrize(("seed", "kind"), EXAMPLES)
@@ -78,7 +79,7 @@ def foreign(proportions: Proportions) -> tuple[ForeignHead, Template]:
     """A foreign head and its template, registered from centimetres with +Z up and -Y forward."""
     made = foreign_head(proportions)
     turn = 100 * np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])
-    return made, register(made.file(turn), rig().head, id="foreign")
+    return made, register(made.file(turn), shipped_guide(), id="foreign")
 
 
 def moved(template: Template, made: ForeignHead, contact: float = 0.0, **actions: float) -> np.ndarray:

@@ -7,6 +7,8 @@ import pytest
 
 pytest.importorskip("anny")
 
+from tiny import shipped_guide
+
 from models.atlas import Anchors
 from models.core import Source
 from models.errors import OutOfRange
@@ -53,7 +55,7 @@ def oracle(head: Head, variant: Variant) -> Template:
 
 def judged(rig: FaceRig, variant: Variant, template: Template, acted: Performance, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(registration, "register", lambda file, head, id: template)
-    return judge(rig.head, variant, acted)
+    return judge(shipped_guide(), variant, acted)
 
 
 @pytest.mark.parametrize("name", ["even-10k", "parted", "bust"])
@@ -100,7 +102,7 @@ def test_refused(rig: FaceRig, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OutOfRange("no face", code="not_a_head")
 
     monkeypatch.setattr(registration, "register", refuse)
-    report = registration_report(rig.head, rig, 2, ["even-2k"])
+    report = registration_report(shipped_guide(), rig, 2, ["even-2k"])
     assert report["summary"] == {"heads": 2, "refused": 2}
     assert report["heads"][0]["refused"] == "not_a_head: no face"
 

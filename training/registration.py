@@ -19,6 +19,7 @@ from scipy.sparse import csr_matrix
 from models.atlas import Anchors
 from models.errors import OutOfRange
 from models.puppet import Puppet
+from models.registration.guide import Guide
 from models.registration.register import register
 from models.surface import edge_distance
 from models.template import Head, Template
@@ -72,10 +73,12 @@ class Score:
     """What registration itself says of the face."""
 
 
-def registration_report(head: Head, rig: FaceRig, heads: int, names: Sequence[str] = tuple(VARIANTS)) -> dict[str, Any]:
+def registration_report(
+    guide: Guide, rig: FaceRig, heads: int, names: Sequence[str] = tuple(VARIANTS)
+) -> dict[str, Any]:
     """Scores of `heads` variants, each of another identity, and their medians and worst."""
     acted = perform(rig)
-    scores = [judge(head, variant, acted) for variant in draw_variants(head, heads, names)]
+    scores = [judge(guide, variant, acted) for variant in draw_variants(guide.head, heads, names)]
     rows = [{name: value for name, value in asdict(score).items() if value is not None} for score in scores]
     found = [score for score in scores if score.refused is None]
     summary: dict[str, Any] = {"heads": heads, "refused": heads - len(found)}
@@ -91,11 +94,12 @@ def draw_variants(head: Head, count: int, names: Sequence[str]) -> Iterator[Vari
         yield make_variant(head, names[number % len(names)], number)
 
 
-def judge(head: Head, variant: Variant, acted: Performance) -> Score:
+def judge(guide: Guide, variant: Variant, acted: Performance) -> Score:
     """Register a variant and compare."""
-    label, count, start = f"{variant.name} {variant.seed}", len(variant.file.vertices), time.perf_counter()
+    head, label, count = guide.head, f"{variant.name} {variant.seed}", len(variant.file.vertices)
+    start = time.perf_counter()
     try:
-        template = register(variant.file, head, id=variant.name)
+        template = register(variant.file, guide, id=variant.name)
     except OutOfRange as error:
         return Score(label, count, time.perf_counter() - start, refused=f"{error.code}: {error}")
     seconds = time.perf_counter() - start
