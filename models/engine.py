@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
     from models.pivots import StyleBook
     from models.puppet import MotionBatch
+    from models.registration.guide import Guide
     from models.relayout import Relayout
     from models.runtime import Runtime
     from models.skin.cabinet import Skins
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from models.textalker.playback import MapQuery
     from models.textalker.streaming import TexTalkerMotion
     from models.textalker.upsampler import GuidedUpsampler, MapUpsampler
-    from models.uploads import Uploads
+    from models.uploads import Registration, Uploads
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ CHECKPOINTS = (
     "textalker-upsampler",
     "textalker",
     "styles",
+    "shapes",
 )
 """What a folder of weights holds."""
 NOTHING: Mapping[str, Path] = {}
@@ -283,7 +285,7 @@ class LocalEngine:
 
         self._networks, self._book, self._description = networks, book, description
         self._templates = templates or TemplateBook([default_template(networks.head)])
-        self._uploads = uploads or Uploads(networks.head)
+        self._uploads = uploads or Uploads(networks.head, None, networks.registration)
         self._placed = lru_cache(PLACED)(self._place)
         self._previews = WeakKeyDictionary["Template", bytes]()
         self._drawing = Lock()
@@ -589,7 +591,25 @@ class Networks:
     encoders: "MapEncoders"
     upsampler: "MapUpsampler"
     skins: "Skins"
+    shapes: Path
     checkpoints: Mapping[str, str]
+
+    @cached_property
+    def guide(self) -> "Guide":
+        """What heads that come as files are registered by; read when the first one comes. CheckpointError for shapes
+        that are none, or of another head.
+        """
+        from models.registration.guide import Guide
+        from models.registration.shapes import load_shapes
+
+        return Guide(self.head, load_shapes(self.shapes, self.head))
+
+    @property
+    def registration(self) -> "Registration":
+        """How heads that come as files become templates."""
+        from models.uploads import registration_by
+
+        return registration_by(lambda: self.guide, self.checkpoints["shapes"])
 
     @property
     def autoencoders(self) -> str:
@@ -688,6 +708,7 @@ def open_networks(
         MapEncoders(head, parts["motion"], parts["wrinkle"], runtime),
         MapUpsampler(upsampler, runtime),
         Skins(head, runtime.cache, runtime.threads),
+        files["shapes"],
         digests,
     )
 
@@ -739,7 +760,7 @@ def load_engine(
         "device": str(runtime.device),
         "providers": runtime.providers,
     }
-    uploads = Uploads(networks.head, runtime.cache / "registrations")
+    uploads = Uploads(networks.head, runtime.cache / "registrations", networks.registration)
     return LocalEngine(
         networks,
         StyleBook(shipped, styles, networks.autoencoders),

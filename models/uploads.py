@@ -13,12 +13,12 @@ from typing import BinaryIO, Protocol
 from models.core import check_id
 from models.errors import SHOWN, InputError, MalformedInput, OutOfRange, TooLarge, blaming
 from models.layout import LARGEST, PNG_LEVEL, SMALLEST
-from models.meshes.read import read_mesh
-from models.meshes.record import MeshFile, MeshLimits
+from models.meshes import MeshFile, MeshLimits, read_mesh
 from models.pictures import PictureLimits, decode_squared
 from models.png import png_chunks
-from models.registration.landmarks import LANDMARKS
-from models.registration.register import VERSION, Landmarks, register
+from models.registration.guide import Guide
+from models.registration.landmarks import LANDMARKS, Landmarks
+from models.registration.register import VERSION, Progress, register
 from models.registrations import Registrations
 from models.template import Head, Template
 from models.template_file import Origin
@@ -27,15 +27,11 @@ TEXTURE = PictureLimits(LARGEST, SMALLEST)
 MAX_LANDMARK_BYTES = 64 << 10
 BLOCK = 1 << 20
 
-Progress = Callable[[str], None]
-
 
 class Register(Protocol):
-    """`models.registration.register.register`."""
+    """`models.registration.register.register` by some guide."""
 
-    def __call__(
-        self, file: MeshFile, head: Head, *, id: str, landmarks: Landmarks | None, progress: Progress
-    ) -> Template:
+    def __call__(self, file: MeshFile, *, id: str, landmarks: Landmarks | None, progress: Progress) -> Template:
         """The file as a template."""
         ...
 
@@ -44,13 +40,21 @@ class Register(Protocol):
 class Registration:
     """How files become templates; tests put simpler ways in place of these."""
 
+    register: Register
     read: Callable[[BinaryIO, MeshLimits], MeshFile] = read_mesh
-    register: Register = register
     landmarks: tuple[str, ...] = LANDMARKS
     version: int = VERSION
+    shapes: str = ""
+    """sha256 of what heads are fitted with."""
 
 
-REGISTRATION = Registration()
+def registration_by(guide: Callable[[], Guide], shapes: str) -> Registration:
+    """The real ways, by a guide that is asked for when a head comes, and the sha256 of its shapes."""
+
+    def register_by_guide(file: MeshFile, *, id: str, landmarks: Landmarks | None, progress: Progress) -> Template:
+        return register(file, guide(), id=id, landmarks=landmarks, progress=progress)
+
+    return Registration(register_by_guide, shapes=shapes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +69,8 @@ class Upload:
 class Uploads:
     """Makes templates of uploads. What was made is kept in `folder`, and not made again; without one it is."""
 
-    def __init__(self, head: Head, folder: Path | None = None, registration: Registration = REGISTRATION) -> None:
-        self._head, self._registration = head, registration
+    def __init__(self, head: Head, folder: Path | None, registration: Registration) -> None:
+        self._registration = registration
         self.origin = Origin.of(head, registration.version)
         self._made = Registrations(folder, self.origin)
 
@@ -92,10 +96,11 @@ class Uploads:
             progress("reading its texture")
             picture = _base_color(file, upload.texture)
             with _blaming_mesh():
-                template = self._registration.register(file, self._head, id=id, landmarks=landmarks, progress=progress)
+                template = self._registration.register(file, id=id, landmarks=landmarks, progress=progress)
             return replace(template, mesh=replace(template.mesh, base_color_png=picture))
 
-        entry = hashlib.sha256(f"{content} {self.origin} {limits}".encode()).hexdigest()
+        made_of = f"{content} {self.origin} {self._registration.shapes} {limits}"
+        entry = hashlib.sha256(made_of.encode()).hexdigest()
         return replace(self._made.get(entry, make), id=id)
 
 

@@ -44,7 +44,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
     )
     book = StyleBook(tiny_styles(), None, networks.autoencoders)
     engine = LocalEngine(networks, book, {"checkpoints": SHA256, "engines": list(ENGINES)})
-    engine._templates["mine"] = own_template()
+    engine.add_template(own_template())
     return engine
 
 

@@ -191,7 +191,7 @@ def test_a_folder_that_cannot_be_written_only_forgets(tmp_path: Path, caplog: py
 
 @pytest.mark.parametrize(
     ("size", "wanted"),
-    [((64, 64), 64), ((100, 100), 100), ((100, 60), 128), ((64, 128), 128), ((1, 1), 64), ((8, 3), 64)],
+    [((64, 64), 64), ((100, 100), 100), ((100, 60), 128), ((64, 128), 128), ((1, 1), 16), ((8, 3), 16)],
 )
 def test_a_texture_of_any_aspect_becomes_square(size: tuple[int, int], wanted: int) -> None:
     """A square one that is large enough stays as it is, texel for texel."""

@@ -63,7 +63,17 @@ class TinySkins:
 def tiny_networks(motion: MMTalkerMotion | None = None) -> Networks:
     """The tiny networks, perhaps with another MMTalker."""
     motion, upsampler = motion or tiny_motion(), tiny_map_upsampler()
-    return Networks(face(), tiny_speech(), motion, tiny_textalker(), tiny_encoders(), upsampler, TinySkins(), SHA256)
+    return Networks(
+        head=face(),
+        encoder=tiny_speech(),
+        motion=motion,
+        textalker=tiny_textalker(),
+        encoders=tiny_encoders(),
+        upsampler=upsampler,
+        skins=TinySkins(),
+        shapes=Path("shapes.safetensors"),
+        checkpoints=SHA256,
+    )
 
 
 def tiny_engine(styles: Path | None = None) -> LocalEngine:
@@ -96,6 +106,9 @@ def save_weights(folder: Path, head: Head, parts: Mapping[str, nn.Module], style
         save_checkpoint(folder / f"{name}.safetensors", network.state_dict(), header)
     digests = {part: file_sha256(folder / f"{part}.safetensors") for part in AUTOENCODERS}
     save_styles(folder / "styles.safetensors", styles, autoencoders_id(digests))
+    header = Header("shapes", {"head": head.fingerprint})
+    shapes = {"mean": arrays["vertices"], "modes": torch.zeros(1, *arrays["vertices"].shape)}
+    save_checkpoint(folder / "shapes.safetensors", shapes, header)
     for name in CHECKPOINTS:
         pin(folder, name, folder / f"{name}.safetensors")
     return folder

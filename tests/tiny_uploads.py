@@ -59,7 +59,7 @@ class FakeRegistration:
 
     @property
     def ways(self) -> Registration:
-        return Registration(self.read, self.register, ("nose_tip", "chin"), 1)
+        return Registration(self.register, self.read, ("nose_tip", "chin"), 1)
 
     def read(self, file: BinaryIO, limits: MeshLimits) -> MeshFile:
         kind, _, size = file.read().decode().partition(" ")
@@ -70,7 +70,6 @@ class FakeRegistration:
     def register(
         self,
         file: MeshFile,
-        head: Head,
         *,
         id: str,
         landmarks: Mapping[str, Any] | None,
