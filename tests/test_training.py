@@ -46,7 +46,18 @@ from training.__main__ import ABLATIONS, TEXTALKER_ABLATIONS, main
 from training.datasets.corpus import Corpus
 from training.lipsync import bootstrap
 
-COMMANDS = ["head", "corpus", "speech-encoder", "mmtalker", "autoencoder", "latents", "textalker", "styles", "wrinkles"]
+COMMANDS = [
+    "head",
+    "shapes",
+    "corpus",
+    "speech-encoder",
+    "mmtalker",
+    "autoencoder",
+    "latents",
+    "textalker",
+    "styles",
+    "wrinkles",
+]
 COMMANDS += ["upsampler", "export", "evaluate", "evaluate speech", "evaluate corpus", "evaluate upsampler"]
 COMMANDS += ["evaluate registration"]
 PROGRAM = "import sys; from training.__main__ import main\ntry: main(['mmtalker', '--help'])\nexcept SystemExit: pass\n"
