@@ -83,8 +83,11 @@ class Layout:
         read = (strip for strip, _ in _read(_reduced(image, step), strips, own))
         yield from read if times == 1 else _resampled(np.concatenate(list(read)), _enlarging(own, times))
 
-    def to_atlas(self, texture: UInt8[np.ndarray, "n n 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
-        """A texture in the template's layout → one on the atlas; texels of no face have the mean of the others.
+    def to_atlas(
+        self, texture: UInt8[np.ndarray, "n n 3"], size: int, elsewhere: UInt8[np.ndarray, "size size 3"] | None = None
+    ) -> UInt8[np.ndarray, "size size 3"]:
+        """A texture in the template's layout → one on the atlas; texels of no face are those of `elsewhere`, or have
+        the mean of the others.
 
         OutOfRange as for `rows`.
         """
@@ -96,7 +99,8 @@ class Layout:
             rows = slice(number * STRIP, number * STRIP + len(strip))
             result[rows] = np.rint(strip).clip(0, 255)
             covered[rows].reshape(-1)[texels.place] = True
-        result[~covered] = np.rint(result.sum((0, 1), where=covered[..., None]) / max(covered.sum(), 1))
+        mean = np.rint(result.sum((0, 1), where=covered[..., None]) / max(covered.sum(), 1))
+        result[~covered] = mean if elsewhere is None else elsewhere[~covered]
         return result
 
 
@@ -113,15 +117,17 @@ def layout_of(template: Template, head: Head) -> Layout | None:
 
 def on_atlas(template: Template, head: Head) -> bytes | None:
     """A template's base colour as PNG, laid out as the atlas is; None where it has none. What is laid out anew has at
-    most RELAID texels along a side.
+    most RELAID texels along a side, and the canonical head's colours where the template has none, as in eyes of another
+    material.
     """
     picture, layout = template.mesh.base_color_png, layout_of(template, head)
     if picture is None or layout is None:
         return picture
-    with Image.open(BytesIO(picture)) as image:
+    with Image.open(BytesIO(picture)) as image, Image.open(BytesIO(head.base_color_png)) as canonical:
         texture = np.asarray(image.convert("RGB"))
-    size = min(len(texture), RELAID)
-    return b"".join(png_chunks(size, [layout.to_atlas(texture, size)], PNG_LEVEL))
+        size = min(len(texture), RELAID)
+        elsewhere = np.asarray(canonical.convert("RGB").resize((size, size)))
+    return b"".join(png_chunks(size, [layout.to_atlas(texture, size, elsewhere)], PNG_LEVEL))
 
 
 def _textured(mesh: Mesh) -> Bool[np.ndarray, " faces"]:

@@ -30,7 +30,7 @@ each_engine = pytest.mark.parametrize("engine", ENGINES)
 
 
 def open_engine(folder: Path | None = None) -> LocalEngine:
-    networks = tiny_networks()
+    networks = replace(tiny_networks(), head=replace(face(), base_color_png=picture(8, 8)))
     uploads = Uploads(networks.head, folder and folder / "registrations", FakeRegistration(face()).ways)
     kept = TemplateBook([default_template(networks.head)], folder and folder / "templates", uploads.origin)
     styles = StyleBook(tiny_styles(), None, networks.autoencoders)

@@ -123,7 +123,7 @@ def test_there_and_back_is_near_the_identity(turn):
 
 
 def test_to_the_atlas_from_its_own_layout_is_the_texture():
-    """And its mean colour where no face is."""
+    """And its mean colour where no face is, or another texture's texels."""
     texture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
     back = laid().to_atlas(texture, 128)
     far = distance_transform_edt(~covered(128)) > 5
@@ -131,6 +131,10 @@ def test_to_the_atlas_from_its_own_layout_is_the_texture():
     assert far.any()
     assert len(np.unique(back[far], axis=0)) == 1
     np.testing.assert_allclose(back[far][0], texture[covered(128)].mean(0), atol=3)
+    other = np.random.default_rng(1).integers(0, 256, texture.shape, np.uint8)
+    filled = laid().to_atlas(texture, 128, other)
+    assert np.array_equal(filled[covered(128)], texture[covered(128)])
+    assert np.array_equal(filled[far], other[far])
 
 
 def test_strips_are_the_whole_and_the_same_each_time(monkeypatch):

@@ -69,14 +69,15 @@ def test_another_upload_is_registered_anew(other: Upload, tmp_path: Path) -> Non
     assert len(made.registered) == len(set(made.registered)) == 3
 
 
-def test_another_version_other_limits_or_another_head_register_anew(tmp_path: Path) -> None:
+def test_another_version_other_limits_another_head_or_other_shapes_register_anew(tmp_path: Path) -> None:
     made, head = FakeRegistration(), tiny_head()
     moved = replace(head, atlas=replace(head.atlas, vertices=head.atlas.vertices + np.float32(1)))
     Uploads(head, tmp_path, made.ways).template(upload(), LIMITS)
     Uploads(head, tmp_path, made.ways).template(upload(), replace(LIMITS, max_vertices=10_000))
     Uploads(head, tmp_path, replace(made.ways, version=made.ways.version + 1)).template(upload(), LIMITS)
     Uploads(moved, tmp_path, made.ways).template(upload(), LIMITS)
-    assert len(made.registered) == 4
+    Uploads(head, tmp_path, replace(made.ways, shapes="others")).template(upload(), LIMITS)
+    assert len(made.registered) == 5
 
 
 def test_landmarks_are_the_same_however_they_are_written(tmp_path: Path) -> None:
