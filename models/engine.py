@@ -562,8 +562,7 @@ class LocalEngine:
 
     def _formed(self, head: "Template") -> "Template":
         """What is sampled in place of a template: of one that was registered, its form in its texture."""
-        from models.layout import on_atlas
-        from models.mmtalker.sampling import form_template
+        from models.form import form_template, on_atlas
 
         canonical = self._networks.head
         return head if head.form is None else form_template(head, canonical, on_atlas(head, canonical))

@@ -11,17 +11,14 @@ only the skin's faces have the texture.
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from io import BytesIO
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32, UInt8
-from PIL import Image
 from scipy.sparse import csr_matrix
 
 from models.core import Mesh
 from models.errors import MalformedInput, OutOfRange
-from models.png import png_chunks
 from models.seams import Corners, corner_uvs, sides
 from models.template import Head, Template
 from models.texels import Fragments, rasterise
@@ -29,10 +26,6 @@ from models.texels import Fragments, rasterise
 SMALLEST, LARGEST = 16, 8192
 STRIP = 64
 """Rows that are given at a time."""
-RELAID = 2048
-"""Texels along a texture that is laid out anew before a clip begins: three seconds; 4096 would take twelve."""
-PNG_LEVEL = 3
-"""Of compression: more takes seconds at 8192."""
 WINDOW = 2048
 """Columns of them that are read at a time, to save memory."""
 HELD = 2048
@@ -113,21 +106,6 @@ def layout_of(template: Template, head: Head) -> Layout | None:
     if same.all(3).any(2)[_textured(mesh)].all():
         return None
     return Layout.of(mesh, corner_uvs(head.atlas, template.anchors, mesh.faces))
-
-
-def on_atlas(template: Template, head: Head) -> bytes | None:
-    """A template's base colour as PNG, laid out as the atlas is; None where it has none. What is laid out anew has at
-    most RELAID texels along a side, and the canonical head's colours where the template has none, as in eyes of another
-    material.
-    """
-    picture, layout = template.mesh.base_color_png, layout_of(template, head)
-    if picture is None or layout is None:
-        return picture
-    with Image.open(BytesIO(picture)) as image, Image.open(BytesIO(head.base_color_png)) as canonical:
-        texture = np.asarray(image.convert("RGB"))
-        size = min(len(texture), RELAID)
-        elsewhere = np.asarray(canonical.convert("RGB").resize((size, size)))
-    return b"".join(png_chunks(size, [layout.to_atlas(texture, size, elsewhere)], PNG_LEVEL))
 
 
 def _textured(mesh: Mesh) -> Bool[np.ndarray, " faces"]:

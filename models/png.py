@@ -16,6 +16,8 @@ HEADER_BYTES, END_BYTES = 33, 12
 """Signature and IHDR; and IEND."""
 UP = 2
 """The filter: each byte less the one above it."""
+PNG_LEVEL = 3
+"""Of compression where somebody waits: more takes seconds at 8192."""
 
 
 def write_png(file: BinaryIO, size: int, strips: Iterable[UInt8[np.ndarray, "rows size 3"]], level: int = 6) -> None:

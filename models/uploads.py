@@ -12,10 +12,10 @@ from typing import BinaryIO, Protocol
 
 from models.core import check_id
 from models.errors import SHOWN, InputError, MalformedInput, OutOfRange, TooLarge, blaming
-from models.layout import LARGEST, PNG_LEVEL, SMALLEST
+from models.layout import LARGEST, SMALLEST
 from models.meshes import MeshFile, MeshLimits, read_mesh
 from models.pictures import PictureLimits, decode_squared
-from models.png import png_chunks
+from models.png import PNG_LEVEL, png_chunks
 from models.registration.guide import Guide
 from models.registration.landmarks import LANDMARKS, Landmarks
 from models.registration.register import VERSION, Progress, register

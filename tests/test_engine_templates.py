@@ -17,7 +17,8 @@ from tiny_uploads import FakeRegistration, picture, same_template
 from models.core import AnimateOptions, Frame
 from models.engine import ENGINES, LocalEngine, TemplateInfo
 from models.errors import Conflict, OutOfRange, Protected, UnknownName
-from models.mmtalker.sampling import form_template, sample_surface
+from models.form import form_template
+from models.mmtalker.sampling import sample_surface
 from models.pivots import StyleBook
 from models.template import Template, default_template
 from models.templates import TemplateBook

@@ -477,7 +477,7 @@ def test_resolutions_agree_through_the_whole_engine(engine, shipped):
     """Law 2, with the seal and the maps: where the points of a resolution are vertices, they are native's."""
     native = vertices(shipped.animate(speech(0.7), AnimateOptions(engine)))
     points = vertices(shipped.animate(speech(0.7), AnimateOptions(engine, resolution=500)))
-    anchors = shipped._placed("default", 500).head.anchors
+    anchors = shipped._placement("default", 500).head.anchors
     exact = anchors.weights.max(1) > 1 - 1e-6
     vertex = shipped_head().atlas.faces[anchors.face, anchors.weights.argmax(1)][exact]
     assert np.abs(points[:, exact] - native[:, vertex]).max() < 1e-5

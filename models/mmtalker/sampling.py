@@ -7,7 +7,6 @@ plain one would bridge the mouth slit and the eyelids.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -302,18 +301,6 @@ def _morton(points: Float[np.ndarray, "points 2"]) -> np.ndarray:
     for bit in range(10):
         code |= ((x >> bit) & 1) << (2 * bit) | ((y >> bit) & 1) << (2 * bit + 1)
     return code
-
-
-def form_template(template: Template, head: Head, base_color_png: bytes | None) -> Template:
-    """The canonical head in the shape that a registered one has, under its id: what is sampled in its place.
-
-    base_color_png: the registered head's texture, laid out as the atlas is.
-    """
-    assert template.form is not None
-    atlas, form = head.atlas, template.form
-    mesh = Mesh(form.vertices, atlas.faces, atlas.uvs, atlas.uv_faces, base_color_png)
-    seal = replace(head.seal, parted=template.seal.parted)
-    return Template(mesh, form.maps, seal, template.id, atlas.vertex_anchors, head.regions, template.licence)
 
 
 def sample_template(template: Template, head: Head, sampling: Sampling) -> Template:
