@@ -33,6 +33,8 @@ from training.variants.catalogue import VARIANTS, Variant, make_variant
 FACE_BACK, FACE_LOW, FACE_HIGH = 0.02, 0.045, 0.065
 """The face is skin no further behind the lids, below the lips' rim and above the lids on the canonical head, in metres:
 from the chin to the forehead, without ears and scalp."""
+DRAWN = 0.04
+"""Share of a gap that a vertex closes from which it belongs to a lip: a tenth of what the upper lip's rim does."""
 ON_LIP = 0.010
 """Distance along edges from the rim up to which a vertex belongs to a lip, on the outside and the inside."""
 SENTENCE = (
@@ -162,16 +164,16 @@ def wrong_lip(head: Head, variant: Variant, template: Template) -> np.ndarray:
     """Vertices that belong to one lip and were registered on the other."""
     near, side = lip_sides(head)
     belongs, became = (head.atlas.interpolate(side, anchors) for anchors in (variant.anchors, template.anchors))
-    upon = variant.known & (head.atlas.interpolate(near, variant.anchors) < ON_LIP) & (abs(belongs) > 0.5)
-    return np.flatnonzero(upon & (became * np.sign(belongs) < -0.5))
+    upon = variant.known & (head.atlas.interpolate(near, variant.anchors) < ON_LIP) & (abs(belongs) > DRAWN)
+    return np.flatnonzero(upon & (became * np.sign(belongs) < -DRAWN))
 
 
 def lip_sides(head: Head) -> tuple[Float[np.ndarray, " vertices"], Float[np.ndarray, " vertices"]]:
-    """Of each canonical vertex: its distance along edges from the rim of the lips, and 1 for one that the seal draws
-    down as part of the upper lip, -1 for the lower, 0 for neither, as about the corners of the mouth.
+    """Of each canonical vertex: its distance along edges from the rim of the lips, and what of a gap the seal has it
+    close: above 0 as part of the upper lip, below as part of the lower; little about the corners, where they are one.
     """
     near = edge_distance(head.atlas.vertices.astype(np.float64), head.atlas.faces, head.rim)
-    return near, np.sign(np.asarray(head.seal.field.sum(1)).ravel())
+    return near, np.asarray(head.seal.field.sum(1)).ravel()
 
 
 @cache
