@@ -31,6 +31,7 @@ check: $(VENV)/dev.stamp ## lint, formatting, types
 bench: $(VENV)/serve.stamp ## measure speed and memory, see benchmarks/README.md
 	@$(BIN)/python benchmarks/pipeline.py
 	@$(BIN)/python benchmarks/upsampler.py
+	@$(BIN)/python benchmarks/registration.py
 
 page: browser-tools ## build the page at / anew, from service/studio/source
 	@node viewer/build.mjs

@@ -22,6 +22,8 @@ DEEP_M, AROUND_M = 0.008, 0.012
 """What lies so far behind both what is above it and what is below it, as far around, is inside."""
 WAY_M, WAY_TIMES, WAY_EDGES = 0.008, 2.0, 2.5
 """The way across a slit is longer than this, than so many times the distance, and than so many edges, in all."""
+AT_LIPS_M, COARSE_M = 0.03, 0.011
+"""Where edges are so long, lips are a few triangles: ways over them tell nothing, and what hides something parts."""
 APART_M = 0.020
 """Lips that are further apart than this are not taken for one mouth."""
 LID_M = 0.002
@@ -163,6 +165,9 @@ def _across(surface: Cloud, view: _View, pairs: np.ndarray, middle: np.ndarray) 
     graph = coo_matrix((np.maximum(lengths[first], 1e-9), unique.T), (len(used), len(used))).tocsr()
     place = np.full(len(surface.vertices), -1)
     place[used] = np.arange(len(used))
+    at_lips = np.linalg.norm(surface.vertices[edges] - middle, axis=2).min(1) < AT_LIPS_M
+    if np.median(lengths[at_lips]) > COARSE_M:
+        return np.ones(len(pairs), bool)
     ends = [_nearest_corner(surface, view, pairs[:, row], pairs[:, 0]) for row in (1, 2)]
     begin, end = (place[vertex] for vertex in ends)
     apart = np.linalg.norm(surface.vertices[ends[0]] - surface.vertices[ends[1]], axis=1)
