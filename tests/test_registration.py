@@ -71,10 +71,13 @@ def test_a_file_comes_back_exactly(template: Template) -> None:
 
 
 def test_it_is_in_metres_and_upright(template: Template) -> None:
-    """Up, forward and unit are told, and the mesh is the canonical head again."""
+    """Up, forward and unit are told; it is the canonical head again, and motion goes back to the file's axes."""
     assert template.report is not None
     assert (template.report.up_axis, template.report.forward_axis, template.report.unit_m) == ("+Z", "-Y", 0.01)
     assert template.mesh.vertices == pytest.approx(shipped_head().atlas.vertices, abs=1e-6)
+    step = np.float32([0.001, 0.002, 0.003])
+    away = template.mesh.own(template.mesh.vertices + step) - canonical_file(TO_Z_UP).vertices
+    assert away == pytest.approx(np.tile([0.1, -0.3, 0.2], (len(away), 1)), abs=1e-4)
     assert template.report.registration_error_mm < 0.5
     assert template.report.lips_error_mm < 0.5
 
