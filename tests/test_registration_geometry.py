@@ -404,3 +404,11 @@ def test_lips_and_lids_have_two_sides() -> None:
     assert below.mean() + 0.0001 < above.mean()
     right, left = lid_rims(head)
     assert rest[right, 0].max() < 0 < rest[left, 0].min()
+
+
+def test_the_nearest_place_of_a_triangle_without_area_is_on_it() -> None:
+    """Two corners in one place, or three on a line: the nearest point of the edge that is left."""
+    flat = np.array([[[0.0, 0, 0], [0, 0, 0], [1, 0, 0]], [[0.0, 0, 0], [0.5, 0, 0], [1, 0, 0]]])
+    weights, points = closest(np.array([[0.75, 1.0, 0], [0.75, 1.0, 0]]), flat)
+    assert np.allclose(points, [0.75, 0, 0])
+    assert np.allclose(weights.sum(1), 1)

@@ -77,10 +77,11 @@ def closest(points: np.ndarray, corners: np.ndarray) -> tuple[np.ndarray, np.nda
     ab, ac, ap = b - a, c - a, points - a
     d1, d2 = (ab * ap).sum(-1), (ac * ap).sum(-1)
     aa, bb, cross = (ab * ab).sum(-1), (ac * ac).sum(-1), (ab * ac).sum(-1)
-    whole = np.maximum(aa * bb - cross**2, 1e-30)
+    area = aa * bb - cross**2
+    whole = np.maximum(area, 1e-30)
     v, w = (bb * d1 - cross * d2) / whole, (aa * d2 - cross * d1) / whole
     weights = np.stack([1 - v - w, v, w], -1)
-    outside = weights.min(-1) < 0
+    outside = (weights.min(-1) < 0) | (area <= 1e-12 * aa * bb)  # of no area: an edge of it is nearest
     if outside.any():
         weights[outside] = _on_edges(*(x[outside] for x in np.broadcast_arrays(points, a, b, c)))
     return weights, np.einsum("...k,...kd->...d", weights, corners)
