@@ -17,6 +17,8 @@ SPACING_M = 0.002
 MOST = 400_000
 TURN_M = 0.012
 """Metres that count as much as normals at a right angle do, over the root of two."""
+CLOSE_TURN_M = 0.004
+"""The same between surfaces that lie on each other: normals at a coarse one's vertices are off by more than places."""
 CANDIDATES = 8
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
-from models.registration.cloud import Cloud, Faces, Points, face_areas
+from models.registration.cloud import CLOSE_TURN_M, Cloud, Faces, Points, face_areas
 
 FACING = 0.5
 """Cosine of normals under which places do not match."""
@@ -53,7 +53,7 @@ def match_back(
     faces cut corners. weights: what the head's skin counts; a vertex counts that, by the area that it stands for.
     """
     points, normals, area = cloud.picked(MOST)
-    place = Cloud(head, faces, spacing_m=SPACING_M).nearest(points, normals, 4)
+    place = Cloud(head, faces, CLOSE_TURN_M, SPACING_M).nearest(points, normals, 4)
     trust = _trust(points - place.points, place.normals, normals, reach_m)
     rows = np.repeat(np.arange(len(points)), 3)
     at = csr_matrix((place.weights.ravel(), (rows, faces[place.face].ravel())), (len(points), len(head)))

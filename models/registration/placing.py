@@ -1,5 +1,6 @@
 """Where the vertices of a mesh lie on the canonical head that was drawn onto it."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from models.atlas import Anchors
-from models.registration.cloud import Cloud, Faces, Points, vertex_normals
+from models.registration.cloud import CLOSE_TURN_M, Cloud, Faces, Points, vertex_normals
 from models.registration.guide import Guide
 from models.registration.parts import attach
 from models.registration.pieces import Piece
@@ -31,7 +32,7 @@ def place_pieces(guide: Guide, drawn: Points, points: Points, faces: Faces, piec
     normals = vertex_normals(points, faces)
     face, weights = np.zeros(len(points), np.int32), np.tile(np.array([1, 0, 0], np.float32), (len(points), 1))
     follow = np.zeros(len(points), np.float32)
-    surface = Cloud(drawn, guide.surface)
+    surface = Cloud(drawn, guide.surface, CLOSE_TURN_M)
     components = []
     for piece in pieces:
         own = piece.vertices
@@ -58,7 +59,7 @@ def _on_skin(
         wrong = np.flatnonzero((lip == sign) & (side * sign < 0))
         if len(wrong):
             allowed = np.flatnonzero((guide.lip_side[guide.surface] * sign >= 0).all(1))
-            again = Cloud(surface.vertices, surface.faces[allowed]).nearest(points[own[wrong]], normals[own[wrong]])
+            again = replace(surface, faces=surface.faces[allowed]).nearest(points[own[wrong]], normals[own[wrong]])
             face[wrong], weights[wrong] = allowed[again.face], again.weights
     return Anchors(guide.surface_faces[face].astype(np.int32), weights.astype(np.float32))
 
