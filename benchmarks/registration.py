@@ -16,10 +16,10 @@ from models.checkpoint import pinned_file
 from models.engine import DEFAULT_WEIGHTS
 from models.meshes import MeshFile
 from models.mmtalker.sampling import sample_surface
-from models.registration.cloud import face_areas
 from models.registration.guide import Guide
 from models.registration.register import register
 from models.registration.shapes import load_shapes
+from models.surface import face_areas
 from models.template import load_head
 
 STEPS = {

@@ -65,12 +65,30 @@ def pieces(faces: Faces, count: int) -> Int[np.ndarray, " vertices"]:
     return np.asarray(connected_components(vertex_neighbours(faces, count), directed=False)[1])
 
 
+def face_areas(vertices: Float[np.ndarray, "vertices 3"], faces: Faces) -> Float[np.ndarray, " faces"]:
+    """Area of every face."""
+    a, b, c = (vertices[faces[:, k]] for k in range(3))
+    return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
+
+
+def vertex_areas(vertices: Float[np.ndarray, "vertices 3"], faces: Faces) -> Float[np.ndarray, " vertices"]:
+    """Area that each vertex stands for: a third of each of its faces."""
+    areas = np.zeros(len(vertices))
+    np.add.at(areas, faces.ravel(), np.repeat(face_areas(vertices, faces) / 3, 3))
+    return areas
+
+
+def edge_graph(vertices: Float[np.ndarray, "vertices 3"], faces: Faces) -> csr_matrix:
+    """(vertices, vertices) lengths of edges, each once: for ways in either direction."""
+    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    lengths = np.linalg.norm(vertices[pairs[:, 0]] - vertices[pairs[:, 1]], axis=1)
+    pairs, first = np.unique(np.sort(pairs, 1), axis=0, return_index=True)
+    return coo_matrix((lengths[first], (pairs[:, 0], pairs[:, 1])), (len(vertices), len(vertices))).tocsr()
+
+
 def edge_distance(
     vertices: Float[np.ndarray, "vertices 3"], faces: Faces, sources: Int[np.ndarray, " sources"]
 ) -> Float[np.ndarray, " vertices"]:
     """Distance along edges from the nearest of `sources` to every vertex; infinite where there is no path."""
-    pairs = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    lengths = np.linalg.norm(vertices[pairs[:, 0]] - vertices[pairs[:, 1]], axis=1)
-    pairs, first = np.unique(np.sort(pairs, 1), axis=0, return_index=True)
-    graph = coo_matrix((lengths[first], (pairs[:, 0], pairs[:, 1])), (len(vertices), len(vertices))).tocsr()
+    graph = edge_graph(vertices, faces)
     return np.asarray(dijkstra(graph, directed=False, indices=sources, min_only=True))

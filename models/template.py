@@ -193,6 +193,13 @@ def template_of_identity(head: Head, vertices: Float32[np.ndarray, "vertices 3"]
     return replace(own, id=name, mesh=mesh, maps=maps)
 
 
+def members_at(at: csr_matrix, members: Int[np.ndarray, " members"]) -> Int32[np.ndarray, " members"]:
+    """The points that lie mostly in a region of vertices, each a weighted sum of those: at (points, vertices)."""
+    belongs = np.zeros(at.shape[1], np.float32)
+    belongs[members] = 1
+    return np.flatnonzero(at @ belongs > 0.5).astype(np.int32)
+
+
 def similarity_maps(
     atlas: Atlas, vertices: Float32[np.ndarray, "vertices 3"], rounds: int = 60
 ) -> Float32[np.ndarray, "vertices 3 3"]:

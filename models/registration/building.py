@@ -19,7 +19,7 @@ from models.registration.placing import Placed
 from models.registration.pose import Similarity
 from models.seams import corner_uvs
 from models.surface import boundary_loops
-from models.template import Report, Template
+from models.template import Report, Template, members_at
 
 if TYPE_CHECKING:
     from models.registration.register import Fitted
@@ -48,8 +48,9 @@ def build_template(
     to_metres = to_own.after(fitted.pose)
     form = make_form(guide, fitted.drawn, fitted.surface, _parts(pieces, placed, fitted.points), to_metres)
     at = head.atlas.weights_matrix(anchors)
+    moving = at.multiply(follow[:, None]).tocsr()
     maps = (at @ form.maps.reshape(-1, 9)).reshape(-1, 3, 3) * follow[:, None, None]
-    field = _meeting(guide, fitted, (at.multiply(follow[:, None]) @ head.seal.field).tocsr(), welded)
+    field = _meeting(guide, fitted, (moving @ head.seal.field).tocsr(), welded)
     seal = LipSeal(head.seal.gaps, field, parted_lips(guide, fitted.slit, to_metres, form))
     skin = int(np.bincount(file.material[fitted.piece.faces]).argmax())
     source = Source(
@@ -66,7 +67,7 @@ def build_template(
         seal=seal,
         id=id,
         anchors=anchors,
-        regions={name: _members(at, follow, members) for name, members in head.regions.items()},
+        regions={name: members_at(moving, members) for name, members in head.regions.items()},
         licence=LICENCE,
         form=form,
         report=_report(file, fitted, placed, guide, turn, unit_m),
@@ -128,20 +129,12 @@ def _atlas_uvs(
     return uvs, index.reshape(-1, 3).astype(np.int32)
 
 
-def _members(
-    at: csr_matrix, follow: Float32[np.ndarray, " vertices"], members: Int32[np.ndarray, " members"]
-) -> Int32[np.ndarray, " members"]:
-    """Vertices that lie mostly in a region, and move with it."""
-    belongs = np.zeros(at.shape[1], np.float32)
-    belongs[members] = 1
-    return np.flatnonzero((at @ belongs) * follow > 0.5).astype(np.int32)
-
-
 def _report(
     file: MeshFile, fitted: "Fitted", placed: Placed, guide: Guide, turn: Float[np.ndarray, "3 3"], unit_m: float
 ) -> Report:
     lips = np.intersect1d(guide.head.regions["lips"], guide.skin)
-    face_mm, lips_mm = (_distance_mm(guide, fitted, members) for members in (guide.face, lips))
+    normals = vertex_normals(fitted.drawn, guide.surface)
+    face_mm, lips_mm = (_distance_mm(fitted, members, normals[members]) for members in (guide.face, lips))
     places = fitted.pose.apply(fitted.drawn[list(guide.landmarks.values())])
     return Report(
         registration_error_mm=face_mm,
@@ -172,8 +165,7 @@ def _warnings(placed: Placed, face_mm: float, lips_mm: float, unit_m: float) -> 
     return tuple(found)
 
 
-def _distance_mm(guide: Guide, fitted: "Fitted", members: Int32[np.ndarray, " members"]) -> float:
-    normals = vertex_normals(fitted.drawn, guide.surface)[members]
+def _distance_mm(fitted: "Fitted", members: Int32[np.ndarray, " members"], normals: Points) -> float:
     place = fitted.surface.nearest(fitted.drawn[members], normals)
     return float(1e3 * np.median(np.linalg.norm(place.points - fitted.drawn[members], axis=1)))
 

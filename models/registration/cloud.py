@@ -9,6 +9,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
+from models.surface import face_areas, vertex_areas
+
 Points = Float[np.ndarray, "points 3"]
 Faces = Int[np.ndarray, "faces 3"]
 
@@ -47,8 +49,7 @@ class Cloud:
 
     def picked(self, count: int) -> tuple[Points, Points, Float[np.ndarray, " points"]]:
         """At most `count` of the vertices, their normals, and the area that each stands for."""
-        area = np.zeros(len(self.vertices))
-        np.add.at(area, self.faces.ravel(), np.repeat(face_areas(self.vertices, self.faces) / 3, 3))
+        area = vertex_areas(self.vertices, self.faces)
         used = np.flatnonzero(area > 0)
         used = used[:: max(-(-len(used) // count), 1)]
         return self.vertices[used], self.normals[used], area[used]
@@ -115,12 +116,6 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     """Vectors of length 1; of length 0, +Z."""
     length = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return np.where(length > 1e-20, vectors / np.maximum(length, 1e-20), np.array([0.0, 0, 1]))
-
-
-def face_areas(vertices: Points, faces: Faces) -> Float[np.ndarray, " faces"]:
-    """Area of every face."""
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    return np.asarray(np.linalg.norm(np.cross(b - a, c - a), axis=1) / 2)
 
 
 def fit_sphere(points: Points) -> tuple[Float[np.ndarray, " 3"], float]:

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Float32
 from scipy.sparse.csgraph import connected_components
 
-from models.registration.cloud import Cloud, Points, face_areas, fit_sphere, vertex_normals
+from models.registration.cloud import Cloud, Points, fit_sphere, vertex_normals
 from models.registration.guide import Guide
 from models.registration.matching import match
 from models.registration.mouth import Slit
 from models.registration.pose import Similarity
-from models.surface import face_neighbours
+from models.surface import face_areas, face_neighbours
 from models.template import Form, template_of_identity
 
 PARTED_M = 0.001
@@ -106,9 +106,8 @@ def _there(guide: Guide, drawn: Points, surface: Cloud, parts: Collection[str]) 
 
 def _smoothed(faces: np.ndarray, kept: np.ndarray, vertices: Points) -> Bool[np.ndarray, " faces"]:
     """Faces that are kept, small patches of others turned."""
-    result, area = kept.copy(), face_areas(vertices, faces)
+    result, area, neighbours = kept.copy(), face_areas(vertices, faces), face_neighbours(faces)
     for state in (False, True):
-        neighbours = face_neighbours(faces)
         same = result == state
         linked = neighbours.multiply(same[:, None]).multiply(same[None]).tocsr()
         number = connected_components(linked, directed=False)[1]

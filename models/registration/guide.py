@@ -1,17 +1,18 @@
 """What registration knows of the canonical head: its surface, its landmarks, what of it is matched, and its shapes."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from models.registration.cloud import Cloud, Faces, Points, face_areas, fit_sphere
+from models.registration.cloud import Cloud, Faces, Points, fit_sphere
 from models.registration.landmarks import canonical_landmarks, lid_rims
 from models.registration.mouth import Slit, find_lids, find_slit
 from models.registration.pose import Oriented, spread
 from models.registration.shapes import HeadShapes, Skin
-from models.surface import edge_distance
+from models.surface import edge_distance, vertex_areas
 from models.template import Head
 
 OUTER = ("skin", "cavity", "socket_right", "socket_left")
@@ -44,7 +45,11 @@ class Guide:
     @cached_property
     def surface_faces(self) -> Int[np.ndarray, " faces"]:
         """Which of the atlas' faces are of OUTER."""
-        return np.flatnonzero(np.isin(self.head.atlas.chart, [self.head.charts.index(chart) for chart in OUTER]))
+        return self.faces_of(OUTER)
+
+    def faces_of(self, charts: Collection[str]) -> Int[np.ndarray, " faces"]:
+        """Which of the atlas' faces are of some charts."""
+        return np.flatnonzero(np.isin(self.head.atlas.chart, [self.head.charts.index(chart) for chart in charts]))
 
     @cached_property
     def surface(self) -> Faces:
@@ -75,8 +80,7 @@ class Guide:
     @cached_property
     def weights(self) -> Float[np.ndarray, " skin"]:
         """What each vertex of the skin counts in a fit; all together 1."""
-        faces, mass = self.head.faces_of("skin"), np.zeros(len(self.rest))
-        np.add.at(mass, faces.ravel(), np.repeat(face_areas(self.rest, faces) / 3, 3))
+        mass = vertex_areas(self.rest, self.head.faces_of("skin"))
         mass[self.head.regions["lips"]] *= LIPS
         mass[self.head.regions["eyes"]] *= EYES
         mass[self.rest[:, 2] > 0.03] *= 2

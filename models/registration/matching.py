@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.sparse import csr_matrix
 
-from models.registration.cloud import CLOSE_TURN_M, Cloud, Faces, Points, face_areas
+from models.registration.cloud import CLOSE_TURN_M, Cloud, Faces, Points
+from models.surface import vertex_areas
 
 FACING = 0.5
 """Cosine of normals under which places do not match."""
@@ -57,9 +58,8 @@ def match_back(
     trust = _trust(points - place.points, place.normals, normals, reach_m)
     rows = np.repeat(np.arange(len(points)), 3)
     at = csr_matrix((place.weights.ravel(), (rows, faces[place.face].ravel())), (len(points), len(head)))
-    density, own = np.zeros(len(head)), np.zeros(len(head))
-    np.add.at(own, faces.ravel(), np.repeat(face_areas(head, faces) / 3, 3))
-    density[skin] = weights / np.maximum(own[skin], 1e-9)
+    density = np.zeros(len(head))
+    density[skin] = weights / np.maximum(vertex_areas(head, faces)[skin], 1e-9)
     return Back(at, Match(points, place.normals, trust * area * (at @ density)))
 
 

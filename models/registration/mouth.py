@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import maximum_filter1d
-from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from models.registration.cloud import Cloud, Faces, Points
+from models.surface import edge_graph
 from models.texels import rasterise
 
 PIXEL_M = 0.0005
@@ -78,7 +78,7 @@ def find_slit(surface: Cloud, middle: Float[np.ndarray, " 3"]) -> Slit | None:
     if not len(pairs):
         return None
     across = _across(surface, view, pairs, middle)
-    best = _longest(view, pairs[across], middle)
+    best = _longest(view, pairs[across])
     if best is None:
         return None
     upper, lower = (_edge(view, best[:, row], best[:, 0]) for row in (1, 2))
@@ -159,10 +159,7 @@ def _across(surface: Cloud, view: _View, pairs: np.ndarray, middle: np.ndarray) 
     own = faces[near[faces].all(1)]
     edges = np.concatenate([own[:, [0, 1]], own[:, [1, 2]], own[:, [2, 0]]])
     lengths = np.linalg.norm(surface.vertices[edges[:, 0]] - surface.vertices[edges[:, 1]], axis=1)
-    used, index = np.unique(edges, return_inverse=True)
-    index = index.reshape(-1, 2)
-    unique, first = np.unique(np.sort(index, 1), axis=0, return_index=True)
-    graph = coo_matrix((np.maximum(lengths[first], 1e-9), unique.T), (len(used), len(used))).tocsr()
+    used, index = np.unique(own, return_inverse=True)
     place = np.full(len(surface.vertices), -1)
     place[used] = np.arange(len(used))
     at_lips = np.linalg.norm(surface.vertices[edges] - middle, axis=2).min(1) < AT_LIPS_M
@@ -174,6 +171,7 @@ def _across(surface: Cloud, view: _View, pairs: np.ndarray, middle: np.ndarray) 
     limit = WAY_TIMES * apart + max(WAY_M, WAY_EDGES * float(np.median(lengths)))
     known = (begin >= 0) & (end >= 0)
     sources, row = np.unique(begin[known], return_inverse=True)
+    graph = edge_graph(surface.vertices[used], index.reshape(-1, 3))
     way = dijkstra(graph, directed=False, indices=sources, limit=float(limit[known].max(initial=0.01)) + 1e-6)
     result = np.zeros(len(pairs), bool)
     result[known] = way[row, end[known]] > limit[known]
@@ -184,7 +182,7 @@ def _nearest_corner(surface: Cloud, view: _View, rows: np.ndarray, columns: np.n
     return surface.faces[view.face[rows, columns], view.weights[rows, columns].argmax(1)]
 
 
-def _longest(view: _View, pairs: np.ndarray, middle: np.ndarray) -> np.ndarray | None:
+def _longest(view: _View, pairs: np.ndarray) -> np.ndarray | None:
     """The run of pairs, column by column, that goes on longest, those near where it is expected preferred."""
     best, worth = None, 0.0
     left = pairs[np.argsort(pairs[:, 0], kind="stable")]

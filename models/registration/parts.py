@@ -50,10 +50,10 @@ def attach(guide: Guide, form: Points, own: Cloud, points: Points, normals: Poin
 
 
 def _is_eye(guide: Guide, form: Points, side: str, points: Points) -> bool:
-    ball = form[guide.head.part(f"eye_{side}")]
+    middle, size = fit_sphere(form[guide.head.part(f"eye_{side}")])
     centre, radius = fit_sphere(points) if len(points) >= 8 else (points.mean(0), 0.0)
-    if np.linalg.norm(centre - fit_sphere(ball)[0]) > EYE_NEAR_M or not EYE_RADII_M[0] < radius < EYE_RADII_M[1]:
-        return bool(np.linalg.norm(points - fit_sphere(ball)[0], axis=1).max() < 1.15 * fit_sphere(ball)[1])
+    if np.linalg.norm(centre - middle) > EYE_NEAR_M or not EYE_RADII_M[0] < radius < EYE_RADII_M[1]:
+        return bool(np.linalg.norm(points - middle, axis=1).max() < 1.15 * size)
     return bool(np.abs(np.linalg.norm(points - centre, axis=1) - radius).mean() < ROUND * radius)
 
 
@@ -87,7 +87,7 @@ def _on_parts(
 ) -> tuple[Anchors, Float32[np.ndarray, " vertices"]]:
     """Nearest places on some charts."""
     atlas = guide.head.atlas
-    chosen = np.flatnonzero(np.isin(atlas.chart, [guide.head.charts.index(name) for name in charts]))
+    chosen = guide.faces_of(charts)
     place = Cloud(form, atlas.faces[chosen], turn_m=0.002).nearest(points, normals)
     anchors = Anchors(chosen[place.face].astype(np.int32), place.weights.astype(np.float32))
     return anchors, np.ones(len(points), np.float32)

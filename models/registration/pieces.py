@@ -7,8 +7,8 @@ from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from models.registration.cloud import Faces, Points, face_areas
-from models.surface import boundary_edges, pieces
+from models.registration.cloud import Faces, Points
+from models.surface import boundary_edges, face_areas, pieces
 
 
 class Welded(NamedTuple):

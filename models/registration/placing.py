@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from models.atlas import Anchors
@@ -13,6 +12,7 @@ from models.registration.cloud import CLOSE_TURN_M, Cloud, Faces, Points, vertex
 from models.registration.guide import Guide
 from models.registration.parts import attach
 from models.registration.pieces import Piece
+from models.surface import edge_graph
 from models.template import Component
 
 ON_LIP = 0.08
@@ -79,10 +79,7 @@ def _lips(points: Points, faces: Faces, own: np.ndarray, side: Float[np.ndarray,
         return lip
     doubtful = np.zeros(len(own), bool)
     doubtful[crossing.ravel()] = True
-    lengths = np.linalg.norm(points[own[edges[:, 0]]] - points[own[edges[:, 1]]], axis=1)
-    unique, first = np.unique(np.sort(edges, 1), axis=0, return_index=True)
-    graph = coo_matrix((np.maximum(lengths[first], 1e-9), unique.T), (len(own), len(own))).tocsr()
-    away = []
+    graph, away = edge_graph(points[own], place[faces]), []
     for sign in (1, -1):
         sources = np.flatnonzero((lip == sign) & ~doubtful)
         if not len(sources):

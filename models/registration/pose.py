@@ -12,7 +12,8 @@ from jaxtyping import Float
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from models.registration.cloud import Points, face_areas, unit
+from models.registration.cloud import Points, unit
+from models.surface import face_areas
 
 Transforms = Float[np.ndarray, "tries 3 3"]
 

@@ -126,7 +126,7 @@ def fit_shape(
         progress(f"fitting the shapes of heads, stage {number + 1} of {len(stages)}")
         held = pins(head, number)
         for _ in range(stage.rounds):
-            basis = _basis(shapes, fit, stage.modes)
+            basis = _basis(shapes, fit, head, stage.modes)
             system, right = _equations(basis, head, skin, cloud, stage, both=stage.modes == len(shapes.modes))
             own, heavy = _read(held.at, basis).reshape(len(basis), -1), held.weights.ravel()
             system += (own * heavy) @ own.T
@@ -143,9 +143,9 @@ def _head(shapes: HeadShapes, fit: _Fit) -> Points:
     return np.asarray(fit.scale * shape @ fit.turn.T + fit.shift)
 
 
-def _basis(shapes: HeadShapes, fit: _Fit, modes: int) -> Float[np.ndarray, "moves vertices 3"]:
+def _basis(shapes: HeadShapes, fit: _Fit, head: Points, modes: int) -> Float[np.ndarray, "moves vertices 3"]:
     """How the vertices move with small turns about the three axes, scale, shifts, and the first modes."""
-    away = _head(shapes, fit) - fit.shift
+    away = head - fit.shift
     turns = np.stack([np.cross(axis, away) for axis in np.eye(3)])
     shifts = np.eye(3)[:, None].repeat(len(away), 1)
     return np.concatenate([turns, away[None], shifts, fit.scale * shapes.modes[:modes].astype(np.float64) @ fit.turn.T])

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float32, Int
 from scipy.spatial import cKDTree
 
 from models.atlas import Atlas
+from models.surface import face_areas
 from models.template import Head
 from models.texels import Surface
 
@@ -49,7 +50,7 @@ def scatter(
     atlas = head.atlas
     skin = np.flatnonzero(atlas.chart == head.charts.index("skin"))
     corners = atlas.vertices.astype(float)[atlas.faces[skin]]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    area = face_areas(atlas.vertices.astype(float), atlas.faces[skin])
     own = np.repeat(np.arange(len(skin)), random.poisson(1e6 * area * per_mm2))
     weights = random.dirichlet(np.ones(3), len(own))
     position = np.einsum("pk,pkd->pd", weights, corners[own])

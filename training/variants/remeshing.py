@@ -6,6 +6,7 @@ from scipy.spatial import cKDTree
 
 from models.atlas import Anchors, Atlas
 from models.mmtalker.sampling import sample_surface
+from models.surface import face_areas
 from models.template import Head
 from training.variants.figure import Faces, Figure, Positions
 
@@ -25,7 +26,7 @@ def sampled(
     """
     atlas = head.atlas
     corners = atlas.vertices[atlas.faces].astype(np.float64)
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    area = face_areas(atlas.vertices.astype(np.float64), atlas.faces)
     density = np.log(np.maximum(area, 1e-12))
     if not even:
         density += _random_field(corners.mean(1), seed)
