@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from models.layout import Layout
     from models.mmtalker.network import MMTalkerConfig
     from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
+    from models.performance import Performance, Pivots
     from models.pivots import StyleBook
-    from models.puppet import MotionBatch
     from models.registration.guide import Guide
     from models.relayout import Relayout
     from models.runtime import Runtime
@@ -54,7 +54,6 @@ if TYPE_CHECKING:
     from models.template import Head, Report, Template
     from models.templates import TemplateBook
     from models.textalker.codec import CodecHead
-    from models.textalker.decoding import Pivots
     from models.textalker.denoiser import DenoiserConfig
     from models.textalker.encoding import MapEncoders
     from models.textalker.playback import MapQuery
@@ -479,22 +478,21 @@ class LocalEngine:
     def _frames(
         self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
     ) -> Generator[Frame, None, None]:
-        for batch in self._batches(waveform, options, placed, pivots):
+        from models.performance import perform
+
+        performance = self._performance(options, placed)
+        for batch in perform(performance, performance.start(pivots), waveform):
             yield from placed.head.pose(batch, options.fps, options.intensity)
 
-    def _batches(
-        self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
-    ) -> "Iterator[MotionBatch]":
+    def _performance(self, options: AnimateOptions, placed: _Placed) -> "Performance[Any]":
         from models.mmtalker.blinks import BlinkTrack
-        from models.mmtalker.streaming import stream_motion
+        from models.mmtalker.streaming import MMTalkerPerformance
+        from models.textalker.streaming import TexTalkerPerformance
 
-        networks, lids = self._networks, BlinkTrack(options.seed)
+        networks, lids, fps, seed = self._networks, BlinkTrack(options.seed), options.fps, options.seed
         if options.engine == "mmtalker":
-            style = networks.motion.style_of(pivots.motion)
-            return stream_motion(networks.encoder, networks.motion, waveform, placed.surface, lids, options.fps, style)
-        return networks.textalker.stream(
-            networks.encoder, waveform, placed.maps, lids, pivots, options.fps, options.seed
-        )
+            return MMTalkerPerformance(networks.encoder, networks.motion, placed.surface, lids, fps)
+        return TexTalkerPerformance(networks.encoder, networks.textalker, placed.maps, lids, fps, seed)
 
     def _codes(self, waveform: Waveform, options: AnimateOptions, template: str, pivots: "Pivots") -> CodeStream:
         from models.mmtalker.blinks import BlinkTrack
@@ -515,7 +513,7 @@ class LocalEngine:
 
     def _pivots(self, options: AnimateOptions, pivot: StylePivot | None) -> "Pivots":
         """p_f, and p_w if there are to be textures; a wrinkle style must be known in any case."""
-        from models.textalker.decoding import Pivots
+        from models.performance import Pivots
 
         if pivot is None:
             motion = self._book.mix(options.motion_style, "motion")

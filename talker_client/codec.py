@@ -18,7 +18,7 @@ from models.errors import MalformedInput
 from models.graphs import open_graph
 from models.relayout import Relayout
 from models.textalker.codec import CodecHead, read_codec_head
-from models.textalker.playback import BATCH, Generator, Generators, generate, generator_facts, play, timeline
+from models.textalker.playback import BATCH, Decoder, Generators, generate, generator_facts, play, timeline
 from talker_client.codes import CodesHeader, read_codes
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _frames(header: CodesHeader, batches: Iterable[CodeBatch], codec: Codec) -> 
         yield from head.puppet.pose(batch, fps, header.options.intensity)
 
 
-def _generator(session: "InferenceSession") -> Generator:
+def _generator(session: "InferenceSession") -> Decoder:
     (entry,) = session.get_inputs()
 
     def run(codes: np.ndarray) -> np.ndarray:

@@ -22,8 +22,8 @@ from torch import Tensor
 from models.core import SAMPLE_RATE_HZ
 from models.engine import Networks
 from models.mmtalker.blinks import BlinkTrack
+from models.performance import Pivots
 from models.template import Head
-from models.textalker.decoding import Pivots
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio
 from models.textalker.streaming import TexTalkerMotion

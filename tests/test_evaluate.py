@@ -22,9 +22,9 @@ from models.engine import ENGINES, Sampling, autoencoders_id
 from models.errors import CheckpointError, UnknownName
 from models.mmtalker.network import MMTalker
 from models.mmtalker.streaming import MMTalkerMotion
+from models.performance import Pivots
 from models.pivots import save_styles
 from models.puppet import MotionBatch
-from models.textalker.decoding import Pivots
 from models.textalker.streaming import TexTalkerMotion
 from training import evaluate
 from training.corpus.coarticulation import RATE_HZ

@@ -15,7 +15,8 @@ from tiny_textalker import DENOISER, JOINT, PlainField, face, tiny_autoencoder, 
 from models.checkpoint import Header, save_checkpoint
 from models.errors import CheckpointError
 from models.mmtalker.blinks import BlinkTrack
-from models.textalker.decoding import Pivots, decode
+from models.performance import Pivots
+from models.textalker.decoding import decode
 from models.textalker.streaming import TexTalkerMotion
 from training.autoencoder import MOTION_SHARE, MapMaker, Trainee
 from training.corpus.wrinkles import WrinkleStyle

@@ -27,9 +27,10 @@ from models.core import Waveform, frame_count
 from models.errors import CheckpointError
 from models.features import FEATURE_RATE_HZ
 from models.mmtalker.blinks import BlinkTrack
+from models.performance import Pivots
 from models.puppet import MotionBatch
 from models.textalker.codes import RATE_HZ
-from models.textalker.decoding import GUTTER, Pivots
+from models.textalker.decoding import GUTTER
 from models.textalker.denoiser import REACH
 from models.textalker.maps import MOTION_UNIT_M, MotionMaps, from_network, log_ratio
 from models.textalker.streaming import TexTalkerMotion

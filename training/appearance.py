@@ -25,8 +25,9 @@ from tqdm import tqdm
 
 from models.core import SAMPLE_RATE_HZ, Waveform
 from models.engine import Networks
+from models.performance import Pivots
 from models.template import Head, template_of_identity
-from models.textalker.decoding import Pivots, decode
+from models.textalker.decoding import decode
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio
 from training.autoencoder import MapMaker

@@ -19,11 +19,11 @@ from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
 from models.engine import DEFAULT_SAMPLING, Networks, Sampling, open_networks
 from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.streaming import Lids, stream_motion
+from models.performance import Pivots
 from models.pivots import StyleBook, load_styles
 from models.puppet import MotionBatch
 from models.runtime import open_runtime
 from models.template import Head, template_of_identity
-from models.textalker.decoding import Pivots
 from training.autoencoder import MapMaker
 from training.corpus.coarticulation import RATE_HZ
 from training.corpus.face import FaceRig, middle_gap_mm

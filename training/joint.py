@@ -20,10 +20,11 @@ from models.checkpoint import config_from, load_into, read_header, read_tensors
 from models.core import Codes
 from models.engine import Sampling
 from models.errors import CheckpointError
+from models.performance import Pivots
 from models.runtime import Runtime, open_runtime
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder, AutoencoderConfig
-from models.textalker.decoding import Coder, Pivots, skin_texels
+from models.textalker.decoding import Coder, skin_texels
 from models.textalker.denoiser import load_denoiser
 from models.textalker.encoding import BATCH
 from models.textalker.maps import from_network, log_ratio

@@ -4,16 +4,19 @@ Intervals are log-normal around 20 blinks a minute; lids fall in 75 to 100 ms an
 blink is partial. The state of the process at any time depends on the seed alone, so a stream may ask piece by piece.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 
 import numpy as np
 from jaxtyping import Float, Float32
 
 MEAN_INTERVAL_S = 3.0
 INTERVAL_SPREAD = 0.55
+LONGEST_BLINK_S = 0.3
 SHORTEST_INTERVAL_S = 0.35
-"""The longest blink takes 0.3 s."""
+"""Between the beginnings of two blinks: they never overlap."""
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,18 @@ def draw_blinks(random: np.random.Generator, mean_interval_s: float = MEAN_INTER
 
 
 class BlinkTrack:
-    """The lids of one clip: closure at any times, asked for in order."""
+    """The lids of one clip: closure at any times, whatever was asked before."""
 
     def __init__(self, seed: int) -> None:
         self._blinks = draw_blinks(np.random.default_rng([seed, 0xB11]))
         self._drawn = [next(self._blinks)]
 
     def closure(self, time_s: Float[np.ndarray, " frames"]) -> Float32[np.ndarray, " frames"]:
-        """How far the lids are closed at each time, 0..1."""
+        """How far the lids are closed at each time, in ascending order, 0..1."""
         while self._drawn[-1].start_s <= time_s[-1]:
             self._drawn.append(next(self._blinks))
-        self._drawn = [blink for blink in self._drawn if blink.start_s + 0.5 > time_s[0]]
-        closures = [blink.closure(time_s) for blink in self._drawn]
+        first = bisect_left(self._drawn, time_s[0] - LONGEST_BLINK_S, key=attrgetter("start_s"))
+        closures = [blink.closure(time_s) for blink in self._drawn[first:] or self._drawn[-1:]]
         return np.max(closures, axis=0).astype(np.float32)
 
 

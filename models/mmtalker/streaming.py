@@ -5,6 +5,7 @@ soon as the features that they look at are there. Shapes never vary, so neither 
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -13,8 +14,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from models.atlas import Anchors, Atlas
-from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
-from models.features import SpeechEncoder
+from models.core import Waveform, frame_count
+from models.features import EncoderState, Samples, SpeechEncoder
 from models.lips import contact_amount
 from models.mmtalker.network import (
     FEATURE_RATE_HZ,
@@ -27,6 +28,7 @@ from models.mmtalker.network import (
     MMTalker,
     active_points,
 )
+from models.performance import Pivots, Step, perform
 from models.puppet import MotionBatch
 from models.runtime import Runtime
 
@@ -218,6 +220,44 @@ class MMTalkerMotion:
         return MotionBatch(state.frame, time_s[:count].astype(np.float32), offsets, rim, contact_amount(contact))
 
 
+class MMTalkerState(NamedTuple):
+    """Between two pieces of sound: what the encoder and what the motion network hold."""
+
+    listening: EncoderState
+    moving: MotionState
+
+
+@dataclass(frozen=True, eq=False)
+class MMTalkerPerformance:
+    """MMTalker for one clip, see `models.performance.Performance`."""
+
+    encoder: SpeechEncoder
+    motion: MMTalkerMotion
+    query: SurfaceQuery
+    lids: Lids
+    fps: float
+
+    def start(self, pivots: Pivots) -> MMTalkerState:
+        """See `Performance.start`."""
+        return self.start_in(self.motion.style_of(pivots.motion))
+
+    def start_in(self, style: Float[Tensor, "1 style"]) -> MMTalkerState:
+        """The state before the first sample, in a style that is embedded already."""
+        return MMTalkerState(self.encoder.start(), self.motion.start(style))
+
+    def restyle(self, state: MMTalkerState, pivots: Pivots) -> MMTalkerState:
+        """See `Performance.restyle`."""
+        return state._replace(moving=state.moving._replace(style=self.motion.style_of(pivots.motion)))
+
+    def step(self, state: MMTalkerState, samples: Samples, duration_s: float | None) -> Step[MMTalkerState]:
+        """See `Performance.step`."""
+        features, listening = self.encoder.step(state.listening, samples, last=duration_s is not None)
+        frames = None if duration_s is None else frame_count(duration_s, self.fps)
+        batches, moving = self.motion.step(state.moving, features, self.query, self.lids, self.fps, frames)
+        yield from batches
+        return MMTalkerState(listening, moving)
+
+
 def stream_motion(
     encoder: SpeechEncoder,
     motion: MMTalkerMotion,
@@ -227,15 +267,9 @@ def stream_motion(
     fps: float,
     style: Float[Tensor, "1 style"],
 ) -> Iterator[MotionBatch]:
-    """All frames of a clip. Sound goes through in pieces of a second, so that memory does not grow with its length."""
-    total = frame_count(waveform.duration_s, fps)
-    listening, moving = encoder.start(), motion.start(style)
-    for start in range(0, len(waveform.samples), SAMPLE_RATE_HZ):
-        piece = waveform.samples[start : start + SAMPLE_RATE_HZ]
-        last = start + len(piece) == len(waveform.samples)
-        features, listening = encoder.step(listening, piece, last=last)
-        batches, moving = motion.step(moving, features, query, lids, fps, total if last else None)
-        yield from batches
+    """All frames of a clip."""
+    performance = MMTalkerPerformance(encoder, motion, query, lids, fps)
+    return perform(performance, performance.start_in(style), waveform)
 
 
 def _forget(state: MotionState, fps: float) -> MotionState:

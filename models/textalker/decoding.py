@@ -4,7 +4,6 @@ Q and G are apart: between them lie the codes, which `codes` carries to clients.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from models.core import Codes, CodeSpace
 from models.graphs import in_batches
+from models.performance import Pivots
 from models.runtime import Runtime, on_arrays
 from models.template import Head
 from models.textalker.autoencoder import Autoencoder
@@ -28,14 +28,6 @@ GUTTER = 2
 """Texels around the skin that keep their wrinkles, so that filtering finds no edge."""
 
 Offsets = Float32[np.ndarray, "frames latents"]
-
-
-@dataclass(frozen=True, eq=False)
-class Pivots:
-    """p_f and p_w: what the motion and the wrinkles of a clip are offsets from. wrinkle is None without textures."""
-
-    motion: Float32[np.ndarray, " motion"]
-    wrinkle: Float32[np.ndarray, " wrinkle"] | None
 
 
 class MapDecoders(Protocol):

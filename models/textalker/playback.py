@@ -3,7 +3,7 @@
 It is the path of the engine and of every decoder of `codes`, so that both make the same frames.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ BATCH = 8
 
 Maps = Float32[np.ndarray, "frames channels size size"]
 LogRatios = Float32[np.ndarray, "frames size size 3"]
-Generator = Callable[[UInt16[np.ndarray, "frames rows columns"]], Maps]
+Decoder = Callable[[UInt16[np.ndarray, "frames rows columns"]], Maps]
 """G of a codebook: codes → maps, as networks see them."""
 
 
@@ -41,7 +41,7 @@ def generate(
 class Generators:
     """G_f and G_w: codes → motion maps as networks see them and, where there are such codes, log-ratios."""
 
-    def __init__(self, motion: Generator, wrinkle: Generator | None, skin: Bool[np.ndarray, "size size"]) -> None:
+    def __init__(self, motion: Decoder, wrinkle: Decoder | None, skin: Bool[np.ndarray, "size size"]) -> None:
         self._motion, self._wrinkle = motion, wrinkle
         self._skin = skin[..., None].astype(np.float32)
 
@@ -87,30 +87,54 @@ def timeline(fps: float, frames: int, moments: int) -> Timeline:
     return Timeline(fps, low, np.minimum(low + (share > 0), moments - 1), share)
 
 
+class Playback(NamedTuple):
+    """Moments that later frames still need, by number, and the next frame."""
+
+    held: "Mapping[int, Moment]"
+    frame: int
+
+
+NOTHING_PLAYED = Playback({}, 0)
+
+
 def play(
     batches: Iterable[CodeBatch],
     maps: Callable[[Codes], tuple[Maps, LogRatios | None]],
     query: MapQuery,
     time: Timeline,
 ) -> Iterator[MotionBatch]:
-    """All frames of a clip, as soon as the moments around them are there. Moments that none needs are not decoded."""
-    held, done = dict[int, _Moment](), 0
+    """All frames of a clip, as soon as the moments around them are there."""
+    state = NOTHING_PLAYED
     for batch in batches:
-        came = batch.first + len(batch.contact)
-        ready = int(np.searchsorted(time.high, came))
-        needed = np.unique(np.concatenate([time.low[done:], time.high[done:]]))
-        needed = needed[(needed >= batch.first) & (needed < came)]
-        for start in range(0, len(needed), BATCH):
-            chosen = needed[start : start + BATCH]
-            held |= zip(chosen.tolist(), _decode(batch, chosen - batch.first, maps, query), strict=True)
-            known = int(np.searchsorted(time.high[:ready], chosen[-1], side="right"))
-            if known > done:
-                yield _joined(done, [_frame(held, time, k) for k in range(done, known)], time.fps)
-                done = known
-                held = {k: moment for k, moment in held.items() if done < len(time.low) and k >= time.low[done]}
+        state = yield from play_on(state, batch, maps, query, time)
 
 
-class _Moment(NamedTuple):
+def play_on(
+    state: Playback,
+    batch: CodeBatch,
+    maps: Callable[[Codes], tuple[Maps, LogRatios | None]],
+    query: MapQuery,
+    time: Timeline,
+) -> Generator[MotionBatch, None, Playback]:
+    """The frames that a batch completes, and the state after them. Moments that no frame needs are not decoded."""
+    held, done, came = dict(state.held), state.frame, batch.first + len(batch.contact)
+    ready = int(np.searchsorted(time.high, came))
+    needed = np.unique(np.concatenate([time.low[done:], time.high[done:]]))
+    needed = needed[(needed >= batch.first) & (needed < came)]
+    for start in range(0, len(needed), BATCH):
+        chosen = needed[start : start + BATCH]
+        held |= zip(chosen.tolist(), _decode(batch, chosen - batch.first, maps, query), strict=True)
+        known = int(np.searchsorted(time.high[:ready], chosen[-1], side="right"))
+        if known > done:
+            yield _joined(done, [_frame(held, time, k) for k in range(done, known)], time.fps)
+            done = known
+            held = {k: moment for k, moment in held.items() if done < len(time.low) and k >= time.low[done]}
+    return Playback(held, done)
+
+
+class Moment(NamedTuple):
+    """What a head reads of the maps of one moment."""
+
     offsets: Float32[np.ndarray, "points 3"]
     rim: Float32[np.ndarray, "rim 3"]
     contact: np.float32
@@ -122,26 +146,26 @@ def _decode(
     rows: Int64[np.ndarray, " rows"],
     maps: Callable[[Codes], tuple[Maps, LogRatios | None]],
     query: MapQuery,
-) -> list[_Moment]:
+) -> list[Moment]:
     motion, wrinkle = batch.codes
     images, ratios = maps(Codes(motion[rows], None if wrinkle is None else wrinkle[rows]))
     offsets, rim = query.read(images)
     wrinkles: list[np.ndarray | None] = [None] * len(rows) if ratios is None else list(ratios)
-    return [_Moment(*parts) for parts in zip(offsets, rim, batch.contact[rows], wrinkles, strict=True)]
+    return [Moment(*parts) for parts in zip(offsets, rim, batch.contact[rows], wrinkles, strict=True)]
 
 
-def _frame(held: dict[int, _Moment], time: Timeline, k: int) -> _Moment:
+def _frame(held: dict[int, Moment], time: Timeline, k: int) -> Moment:
     one, other, share = held[int(time.low[k])], held[int(time.high[k])], time.share[k]
     if share == 0:
         return one
     mixed = [(1 - share) * a + share * b for a, b in ((one.offsets, other.offsets), (one.rim, other.rim))]
     contact = np.float32((1 - share) * one.contact + share * other.contact)
     if one.wrinkles is None or other.wrinkles is None:
-        return _Moment(mixed[0], mixed[1], contact, None)
-    return _Moment(mixed[0], mixed[1], contact, (1 - share) * one.wrinkles + share * other.wrinkles)
+        return Moment(mixed[0], mixed[1], contact, None)
+    return Moment(mixed[0], mixed[1], contact, (1 - share) * one.wrinkles + share * other.wrinkles)
 
 
-def _joined(first: int, frames: list[_Moment], fps: float) -> MotionBatch:
+def _joined(first: int, frames: list[Moment], fps: float) -> MotionBatch:
     wrinkles: Float16[np.ndarray, "frames size size 3"] | None = None
     if frames[0].wrinkles is not None:
         wrinkles = np.stack([frame.wrinkles.astype(np.float16) for frame in frames if frame.wrinkles is not None])

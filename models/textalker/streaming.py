@@ -6,6 +6,8 @@ between its frames.
 """
 
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import diags, vstack
@@ -13,17 +15,18 @@ from scipy.sparse import diags, vstack
 from models.atlas import Anchors
 from models.core import CodeBatch, Waveform, frame_count
 from models.errors import CheckpointError
-from models.features import SpeechEncoder
+from models.features import EncoderState, Samples, SpeechEncoder
 from models.mmtalker.streaming import Lids
+from models.performance import Pivots, Step, perform
 from models.puppet import MotionBatch
 from models.runtime import Runtime
 from models.template import Head
 from models.textalker.codes import RATE_HZ
-from models.textalker.decoding import MapDecoders, Pivots
+from models.textalker.decoding import MapDecoders
 from models.textalker.denoiser import Denoiser
 from models.textalker.maps import MOTION_UNIT_M, MotionMaps
-from models.textalker.playback import MapQuery, play, timeline
-from models.textalker.windows import LatentMotion, stream_latents
+from models.textalker.playback import NOTHING_PLAYED, MapQuery, Playback, Timeline, play_on, timeline
+from models.textalker.windows import LatentBatch, LatentMotion, LatentState, stream_latents
 
 
 class TexTalkerMotion:
@@ -44,7 +47,7 @@ class TexTalkerMotion:
                 f"{decoders.latents[0]} and {decoders.latents[1]}: train it again"
             )
         self._head, self.decoders = head, decoders
-        self._latents = LatentMotion(denoiser, runtime, sampler, sampler_steps)
+        self.latents = LatentMotion(denoiser, runtime, sampler, sampler_steps)
         self._maps = MotionMaps(head, decoders.motion_size)
         self._moving = np.zeros(len(head.atlas.vertices), np.float32)
         self._moving[decoders.moving] = 1
@@ -59,11 +62,15 @@ class TexTalkerMotion:
         self, encoder: SpeechEncoder, waveform: Waveform, lids: Lids, pivots: Pivots, seed: int
     ) -> Generator[CodeBatch, None, None]:
         """Both maps' codes of every moment of a clip, a window as soon as it is drawn."""
-        config = self._latents.config
-        for batch in stream_latents(encoder, self._latents, waveform, lids, seed):
-            offsets = np.zeros((len(batch.latents), config.motion + config.wrinkle), np.float32)
-            offsets[:, config.part] = batch.latents  # what an ablation leaves out stays at its pivot
-            yield CodeBatch(batch.first, batch.contact, self.decoders.quantise(offsets, pivots))
+        for batch in stream_latents(encoder, self.latents, waveform, lids, seed):
+            yield self.quantised(batch, pivots)
+
+    def quantised(self, batch: LatentBatch, pivots: Pivots) -> CodeBatch:
+        """Codes of what was drawn, in a style."""
+        config = self.latents.config
+        offsets = np.zeros((len(batch.latents), config.motion + config.wrinkle), np.float32)
+        offsets[:, config.part] = batch.latents  # what an ablation leaves out stays at its pivot
+        return CodeBatch(batch.first, batch.contact, self.decoders.quantise(offsets, pivots))
 
     def stream(
         self,
@@ -76,6 +83,51 @@ class TexTalkerMotion:
         seed: int,
     ) -> Iterator[MotionBatch]:
         """All frames of a clip: its codes, decoded."""
-        frames, moments = (frame_count(waveform.duration_s, rate) for rate in (fps, RATE_HZ))
-        batches = self.codes(encoder, waveform, lids, pivots, seed)
-        return play(batches, self.decoders.maps, query, timeline(fps, frames, moments))
+        performance = TexTalkerPerformance(encoder, self, query, lids, fps, seed)
+        return perform(performance, performance.start(pivots), waveform)
+
+
+class TexTalkerState(NamedTuple):
+    """Between two pieces of sound: the style, what the encoder and the denoiser hold, and moments that frames need."""
+
+    pivots: Pivots
+    listening: EncoderState
+    drawing: LatentState
+    playback: Playback
+
+
+@dataclass(frozen=True, eq=False)
+class TexTalkerPerformance:
+    """TexTalker for one clip, see `models.performance.Performance`."""
+
+    encoder: SpeechEncoder
+    motion: TexTalkerMotion
+    query: MapQuery
+    lids: Lids
+    fps: float
+    seed: int
+
+    def start(self, pivots: Pivots) -> TexTalkerState:
+        """See `Performance.start`."""
+        return TexTalkerState(pivots, self.encoder.start(), self.motion.latents.start(), NOTHING_PLAYED)
+
+    def restyle(self, state: TexTalkerState, pivots: Pivots) -> TexTalkerState:
+        """See `Performance.restyle`."""
+        return state._replace(pivots=pivots)
+
+    def step(self, state: TexTalkerState, samples: Samples, duration_s: float | None) -> Step[TexTalkerState]:
+        """See `Performance.step`."""
+        features, listening = self.encoder.step(state.listening, samples, last=duration_s is not None)
+        moments, playback = None if duration_s is None else frame_count(duration_s, RATE_HZ), state.playback
+        batches, drawing = self.motion.latents.step(state.drawing, features, self.lids, self.seed, moments)
+        for batch in batches:
+            codes = self.motion.quantised(batch, state.pivots)
+            time = self._timeline(batch.first + len(batch.contact), moments, duration_s)
+            playback = yield from play_on(playback, codes, self.motion.decoders.maps, self.query, time)
+        return TexTalkerState(state.pivots, listening, drawing, playback)
+
+    def _timeline(self, came: int, moments: int | None, duration_s: float | None) -> Timeline:
+        """Of the whole clip, once its length is known; before that, of what lies among the moments that came."""
+        if moments is None or duration_s is None:
+            return timeline(self.fps, frame_count(came / RATE_HZ, self.fps), came + 1)
+        return timeline(self.fps, frame_count(duration_s, self.fps), moments)

@@ -1,0 +1,54 @@
+"""A clip as it is performed: sound in by pieces, displacements out, with a state that goes in and comes out.
+
+There is one implementation. A whole clip is the fold of its pieces (`perform`), a live stream feeds what it hears, and
+a cluster computes a piece wherever there is room, again elsewhere if that fails: a step depends on nothing but its
+arguments.
+"""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+import numpy as np
+from jaxtyping import Float32
+
+from models.core import SAMPLE_RATE_HZ, Waveform
+from models.puppet import MotionBatch
+
+State = TypeVar("State")
+Step: TypeAlias = Generator[MotionBatch, None, State]
+"""Batches of frames, in order; it returns the state after them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pivots:
+    """p_f and p_w: what the motion and the wrinkles of a clip are offsets from. wrinkle is None without textures."""
+
+    motion: Float32[np.ndarray, " motion"]
+    wrinkle: Float32[np.ndarray, " wrinkle"] | None
+
+
+class Performance(Protocol[State]):
+    """One engine on one head at one rate. States can be pickled."""
+
+    def start(self, pivots: Pivots) -> State:
+        """The state before the first sample."""
+        ...
+
+    def restyle(self, state: State, pivots: Pivots) -> State:
+        """The same state in another style, from the next step on."""
+        ...
+
+    def step(self, state: State, samples: Float32[np.ndarray, " samples"], duration_s: float | None) -> Step[State]:
+        """The frames that `samples` (16 kHz) complete; with the last samples, which come with the clip's duration, all
+        that are left.
+        """
+        ...
+
+
+def perform(performance: Performance[State], state: State, waveform: Waveform) -> Iterator[MotionBatch]:
+    """All frames of a clip. Sound goes through in pieces of a second, so that memory does not grow with its length."""
+    for start in range(0, len(waveform.samples), SAMPLE_RATE_HZ):
+        piece = waveform.samples[start : start + SAMPLE_RATE_HZ]
+        last = start + len(piece) == len(waveform.samples)
+        state = yield from performance.step(state, piece, waveform.duration_s if last else None)
