@@ -12,23 +12,24 @@ second, so that memory does not grow with length. Importing this module imports 
 import hashlib
 import logging
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from io import BytesIO
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Float32, UInt8
 
+from models.backend import Backend, autoencoders_id
 from models.core import (
     PLAIN_TEXTURE,
     SAMPLE_RATE_HZ,
     AnimateOptions,
     Clip,
+    CodeSpace,
     CodeStream,
     Frame,
     Mesh,
@@ -41,6 +42,7 @@ from models.meshes.record import MeshLimits
 from models.styles import parse_style
 
 if TYPE_CHECKING:
+    from models.atlas import Anchors
     from models.features import SpeechEncoder
     from models.layout import Layout
     from models.mmtalker.network import MMTalkerConfig
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from models.textalker.denoiser import DenoiserConfig
     from models.textalker.encoding import MapEncoders
     from models.textalker.playback import MapQuery
-    from models.textalker.streaming import TexTalkerMotion
+    from models.textalker.streaming import TexTalkerCoding, TexTalkerMotion
     from models.textalker.upsampler import GuidedUpsampler, MapUpsampler
     from models.uploads import Registration, Uploads
 
@@ -81,6 +83,8 @@ NOTHING: Mapping[str, Path] = {}
 DEFAULT_LIMITS = MeshLimits()
 PLACED = 8
 """Templates at a resolution that are kept in memory."""
+CAPACITY = 2
+"""Clips at once that keep a device busy: what one does beside the networks, the other's networks fill."""
 
 
 @dataclass(frozen=True)
@@ -253,24 +257,30 @@ class Engine(Protocol):
         """Run short animations of every kind, so that no request pays for the first."""
         ...
 
+    @property
+    def capacity(self) -> int:
+        """How many clips at once it makes best, right now; more at once finish no sooner. 0 where nothing runs."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class _Placed:
-    """A template at a resolution, and where each engine must be asked for it."""
+    """A template at a resolution, and what a backend is asked with for it."""
 
     head: "Template"
-    surface: "SurfaceQuery"
-    maps: "MapQuery"
+    query: Any
     layout: "Layout | None"
     """Of its textures, where that is not the atlas."""
 
 
 class LocalEngine:
-    """Both methods in this process. Safe to call from several threads: each clip has a state of its own."""
+    """Both methods, over networks in this process or elsewhere. Safe to call from several threads: each clip has a
+    state of its own.
+    """
 
     def __init__(
         self,
-        networks: "Networks",
+        networks: Backend,
         book: "StyleBook",
         description: Mapping[str, Any],
         *,
@@ -365,10 +375,7 @@ class LocalEngine:
 
     def generator(self, checkpoint: str) -> Path:
         """See `Engine.generator`."""
-        coders = {coder.space.checkpoint: coder for coder in self._networks.textalker.decoders.coders.values()}
-        if checkpoint not in coders:
-            raise UnknownName("checkpoint", checkpoint, coders)
-        return coders[checkpoint].file
+        return self._networks.generator(checkpoint)
 
     def codec_head(self, template: str, resolution: int | None) -> "CodecHead":
         """See `Engine.codec_head`."""
@@ -376,8 +383,8 @@ class LocalEngine:
 
         placed = self._placement(template, AnimateOptions(resolution=resolution).resolution)
         checkpoints = {name: self._networks.checkpoints[name] for name in MADE_OF}
-        skin = self._networks.textalker.decoders.skin
-        return CodecHead(template, resolution, checkpoints, placed.head, placed.maps, skin, placed.layout)
+        maps, skin = self._networks.map_query(placed.query), self._networks.skin_texels
+        return CodecHead(template, resolution, checkpoints, placed.head, maps, skin, placed.layout)
 
     def register(
         self,
@@ -475,31 +482,24 @@ class LocalEngine:
         for options in wanted:
             list(self.animate(silence, options).frames)
 
+    @property
+    def capacity(self) -> int:
+        """See `Engine.capacity`."""
+        return self._networks.capacity
+
     def _frames(
         self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
     ) -> Generator[Frame, None, None]:
-        from models.performance import perform
-
-        performance = self._performance(options, placed)
-        for batch in perform(performance, performance.start(pivots), waveform):
-            yield from placed.head.pose(batch, options.fps, options.intensity)
-
-    def _performance(self, options: AnimateOptions, placed: _Placed) -> "Performance[Any]":
-        from models.mmtalker.blinks import BlinkTrack
-        from models.mmtalker.streaming import MMTalkerPerformance
-        from models.textalker.streaming import TexTalkerPerformance
-
-        networks, lids, fps, seed = self._networks, BlinkTrack(options.seed), options.fps, options.seed
-        if options.engine == "mmtalker":
-            return MMTalkerPerformance(networks.encoder, networks.motion, placed.surface, lids, fps)
-        return TexTalkerPerformance(networks.encoder, networks.textalker, placed.maps, lids, fps, seed)
+        performance = self._networks.performance(options, placed.query)
+        with closing(self._networks.perform(performance, pivots, waveform)) as batches:
+            for batch in batches:
+                yield from placed.head.pose(batch, options.fps, options.intensity)
 
     def _codes(self, waveform: Waveform, options: AnimateOptions, template: str, pivots: "Pivots") -> CodeStream:
-        from models.mmtalker.blinks import BlinkTrack
         from models.textalker.codes import RATE_HZ
 
-        networks, seed = self._networks, options.seed
-        spaces = {part: coder.space for part, coder in networks.textalker.decoders.coders.items()}
+        networks = self._networks
+        spaces = dict(networks.spaces)
         if options.texture is None:
             del spaces["wrinkle"]
         return CodeStream(
@@ -508,7 +508,7 @@ class LocalEngine:
             template=template,
             resolution=options.resolution,
             intensity=options.intensity,
-            batches=networks.textalker.codes(networks.encoder, waveform, BlinkTrack(seed), pivots, seed),
+            batches=networks.perform(networks.coding(options), pivots, waveform),
         )
 
     def _pivots(self, options: AnimateOptions, pivot: StylePivot | None) -> "Pivots":
@@ -552,11 +552,9 @@ class LocalEngine:
         canonical = networks.head
         if resolution is not None:
             kept = None if head.form is None else head.form.kept
-            surface = sample_surface(canonical.atlas, networks.motion.log_density, resolution, kept=kept)
+            surface = sample_surface(canonical.atlas, networks.log_density, resolution, kept=kept)
             head = sample_template(self._formed(head), canonical, surface)
-        rim = canonical.rim_anchors
-        motion, maps = networks.motion.query(head.anchors, rim), networks.textalker.query(head.anchors, rim)
-        return _Placed(head, motion, maps, layout_of(head, canonical))
+        return _Placed(head, networks.query(head.anchors), layout_of(head, canonical))
 
     def _formed(self, head: "Template") -> "Template":
         """What is sampled in place of a template: of one that was registered, its form in its texture."""
@@ -577,8 +575,15 @@ def _styles_of(options: AnimateOptions, pivot: StylePivot | None) -> dict[str, s
     return {part: f"{pivot.id} {digest}" for part, digest in digests.items()}
 
 
+class Query(NamedTuple):
+    """Where each engine is asked for motion."""
+
+    surface: "SurfaceQuery"
+    maps: "MapQuery"
+
+
 @dataclass(frozen=True, eq=False)
-class Networks:
+class Networks(Backend):
     """What a folder of weights holds, and the sha256 of each checkpoint, by name."""
 
     head: "Head"
@@ -609,43 +614,64 @@ class Networks:
         return registration_by(lambda: self.guide, self.checkpoints["shapes"])
 
     @property
-    def autoencoders(self) -> str:
-        """Names the spaces that latents and pivots lie in."""
-        return autoencoders_id(self.checkpoints)
+    def capacity(self) -> int:
+        """See `Backend.capacity`."""
+        return CAPACITY
 
-    @cached_property
-    def own_upsampler(self) -> "GuidedUpsampler":
-        """What enlarges wrinkles of the default head, guided by the skin that is painted for it."""
-        return self.guided(self.skins.png(self.upsampler.config.large), None)
+    @property
+    def log_density(self) -> Float32[np.ndarray, " vertices"]:
+        """See `Backend.log_density`."""
+        return self.motion.log_density
 
-    def guided(self, neutral: bytes | None, layout: "Layout | None") -> "GuidedUpsampler":
-        """What enlarges wrinkles, guided by an encoded texture if there is one, which may have a layout of its own."""
-        from models.textalker.upsampler import GuidedUpsampler, guide_of
+    @property
+    def spaces(self) -> Mapping[str, CodeSpace]:
+        """See `Backend.spaces`."""
+        return {part: coder.space for part, coder in self.textalker.decoders.coders.items()}
 
-        if neutral is None:
-            return GuidedUpsampler(self.upsampler, None)
-        large = self.upsampler.config.large
-        with Image.open(BytesIO(neutral)) as image:
-            texture = np.asarray(image.convert("RGB"))
-        texture = texture if layout is None else layout.to_atlas(texture, large)
-        return GuidedUpsampler(self.upsampler, guide_of(texture, large))
+    @property
+    def skin_texels(self) -> Bool[np.ndarray, "size size"]:
+        """See `Backend.skin_texels`."""
+        return self.textalker.decoders.skin
 
-    def relaid(self, layout: "Layout", upsampler: "GuidedUpsampler | None") -> "Relayout":
-        """What lays wrinkles, enlarged or not, out as a template's texture is."""
-        from models.relayout import Relayout
+    def query(self, anchors: "Anchors") -> Query:
+        """See `Backend.query`."""
+        rim = self.head.rim_anchors
+        return Query(self.motion.query(anchors, rim), self.textalker.query(anchors, rim))
 
-        return Relayout(layout, upsampler, self.upsampler.config.size)
+    def map_query(self, query: Query) -> "MapQuery":
+        """See `Backend.map_query`."""
+        return query.maps
+
+    def performance(self, options: AnimateOptions, query: Query) -> "Performance[Any]":
+        """See `Backend.performance`."""
+        from models.mmtalker.blinks import BlinkTrack
+        from models.mmtalker.streaming import MMTalkerPerformance
+        from models.textalker.streaming import TexTalkerPerformance
+
+        if options.engine == "mmtalker":
+            lids = BlinkTrack(options.seed)
+            return MMTalkerPerformance(self.encoder, self.motion, query.surface, lids, options.fps)
+        return TexTalkerPerformance(self.coding(options), query.maps, options.fps)
+
+    def coding(self, options: AnimateOptions) -> "TexTalkerCoding":
+        """See `Backend.coding`."""
+        from models.mmtalker.blinks import BlinkTrack
+        from models.textalker.streaming import TexTalkerCoding
+
+        return TexTalkerCoding(self.encoder, self.textalker, BlinkTrack(options.seed), options.seed)
+
+    def generator(self, checkpoint: str) -> Path:
+        """See `Backend.generator`."""
+        coders = {coder.space.checkpoint: coder for coder in self.textalker.decoders.coders.values()}
+        if checkpoint not in coders:
+            raise UnknownName("checkpoint", checkpoint, coders)
+        return coders[checkpoint].file
 
     def pivot_of(self, file: BinaryIO, template: "Template", id: str) -> StylePivot:
-        """The mean latents of an example sequence (Eq. 5). Raises what `read_example` and `check_topology` do."""
+        """See `Backend.pivot_of`."""
         from models.examples import check_topology, read_example
 
         return self.encoders.pivot(check_topology(read_example(file), template), template, id)
-
-
-def autoencoders_id(checkpoints: Mapping[str, str]) -> str:
-    """Names a pair of auto-encoders by their sha256."""
-    return f"{checkpoints['textalker-motion'][:16]}-{checkpoints['textalker-wrinkle'][:16]}"
 
 
 def open_networks(

@@ -5,7 +5,7 @@ a cluster computes a piece wherever there is room, again elsewhere if that fails
 arguments.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -16,6 +16,8 @@ from models.core import SAMPLE_RATE_HZ, Waveform
 from models.puppet import MotionBatch
 
 State = TypeVar("State")
+Batch = TypeVar("Batch")
+Made_co = TypeVar("Made_co", covariant=True)
 Step: TypeAlias = Generator[MotionBatch, None, State]
 """Batches of frames, in order; it returns the state after them."""
 
@@ -28,8 +30,8 @@ class Pivots:
     wrinkle: Float32[np.ndarray, " wrinkle"] | None
 
 
-class Performance(Protocol[State]):
-    """One engine on one head at one rate. States can be pickled."""
+class Stepwise(Protocol[State, Made_co]):
+    """What is made of speech in steps. States can be pickled."""
 
     def start(self, pivots: Pivots) -> State:
         """The state before the first sample."""
@@ -39,16 +41,32 @@ class Performance(Protocol[State]):
         """The same state in another style, from the next step on."""
         ...
 
-    def step(self, state: State, samples: Float32[np.ndarray, " samples"], duration_s: float | None) -> Step[State]:
-        """The frames that `samples` (16 kHz) complete; with the last samples, which come with the clip's duration, all
-        that are left.
+    def step(
+        self, state: State, samples: Float32[np.ndarray, " samples"], duration_s: float | None
+    ) -> Generator[Made_co, None, State]:
+        """What `samples` (16 kHz) complete, in order; with the last samples, which come with the clip's duration, all
+        that is left. It returns the state after them.
         """
         ...
 
 
-def perform(performance: Performance[State], state: State, waveform: Waveform) -> Iterator[MotionBatch]:
-    """All frames of a clip. Sound goes through in pieces of a second, so that memory does not grow with its length."""
+class Performance(Stepwise[State, MotionBatch], Protocol[State]):
+    """One engine on one head at one rate."""
+
+
+def perform(performance: Stepwise[State, Batch], state: State, waveform: Waveform) -> Generator[Batch, None, None]:
+    """All of a clip. Sound goes through in pieces of a second, so that memory does not grow with its length."""
     for start in range(0, len(waveform.samples), SAMPLE_RATE_HZ):
         piece = waveform.samples[start : start + SAMPLE_RATE_HZ]
         last = start + len(piece) == len(waveform.samples)
         state = yield from performance.step(state, piece, waveform.duration_s if last else None)
+
+
+def run(step: Generator[Batch, None, State]) -> tuple[list[Batch], State]:
+    """A whole step: what it made, and the state after it."""
+    made: list[Batch] = []
+    while True:
+        try:
+            made.append(next(step))
+        except StopIteration as end:
+            return made, end.value

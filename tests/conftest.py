@@ -115,6 +115,7 @@ class FakeEngine:
         self.registered: list[tuple[str | None, bytes | None, bytes | None, MeshLimits]] = []
         self.animated: list[str] = []
         self.made = 0
+        self.capacity = 1
         self.closed = threading.Event()
 
     @property

@@ -16,9 +16,10 @@ from tiny import TORCH, noise, speech, tiny_head, tiny_network
 from tiny_engine import tiny_networks, tiny_styles, write_weights
 from tiny_textalker import DENOISER, face, tiny_decoders, tiny_denoiser
 
+from models.backend import autoencoders_id
 from models.checkpoint import Header, file_sha256, pin, save_checkpoint
 from models.core import StylePivot, Waveform, frame_count
-from models.engine import ENGINES, Sampling, autoencoders_id
+from models.engine import ENGINES, Sampling
 from models.errors import CheckpointError, UnknownName
 from models.mmtalker.network import MMTalker
 from models.mmtalker.streaming import MMTalkerMotion

@@ -16,7 +16,7 @@ from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.streaming import MMTalkerPerformance
 from models.performance import Performance, perform
 from models.puppet import MotionBatch
-from models.textalker.streaming import TexTalkerPerformance
+from models.textalker.streaming import TexTalkerCoding, TexTalkerPerformance
 
 SOUND = noise(5 * SAMPLE_RATE_HZ + 1)
 DURATION_S = len(SOUND) / SAMPLE_RATE_HZ
@@ -30,7 +30,7 @@ def mmtalker(fps: float = 30.0) -> Performance[Any]:
 def textalker(fps: float = 30.0) -> Performance[Any]:
     motion = tiny_textalker()
     query = motion.query(anchors(), face().rim_anchors)
-    return TexTalkerPerformance(tiny_speech(), motion, query, BlinkTrack(3), fps, 3)
+    return TexTalkerPerformance(TexTalkerCoding(tiny_speech(), motion, BlinkTrack(3), 3), query, fps)
 
 
 both = pytest.mark.parametrize("make", [mmtalker, textalker])

@@ -23,6 +23,7 @@ from test_spoken import CLIP, libri, listed
 from tiny import CONFIG, TORCH, tiny_encoder, tiny_head, tiny_network, tiny_pivot, tiny_speech
 from tiny_textalker import JOINT, MOTION, WRINKLE, tiny_autoencoder, tiny_denoiser
 
+from models.backend import autoencoders_id
 from models.checkpoint import (
     Header,
     file_sha256,
@@ -34,7 +35,6 @@ from models.checkpoint import (
     save_checkpoint,
 )
 from models.core import StylePivot
-from models.engine import autoencoders_id
 from models.features import read_compact
 from models.mmtalker.network import SIZES, MMTalkerConfig, load_mmtalker
 from models.pivots import save_styles

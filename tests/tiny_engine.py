@@ -24,9 +24,10 @@ from tiny_textalker import (
 )
 from torch import nn
 
+from models.backend import autoencoders_id
 from models.checkpoint import Header, file_sha256, pin, save_checkpoint
 from models.core import StylePivot
-from models.engine import CHECKPOINTS, ENGINES, LocalEngine, Networks, autoencoders_id
+from models.engine import CHECKPOINTS, ENGINES, LocalEngine, Networks
 from models.mmtalker.streaming import MMTalkerMotion
 from models.pivots import StyleBook, save_styles
 from models.template import Head, head_tensors

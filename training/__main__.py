@@ -313,8 +313,8 @@ def _latents(options: argparse.Namespace) -> None:
 
 def _map_encoders(folder: Path) -> "tuple[MapEncoders, str]":
     """The encoders of a folder of weights, and the name of the spaces that they make."""
+    from models.backend import autoencoders_id
     from models.checkpoint import pinned_file
-    from models.engine import autoencoders_id
     from models.runtime import open_runtime
     from models.template import load_head
     from models.textalker.autoencoder import load_autoencoder

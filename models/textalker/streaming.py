@@ -26,7 +26,7 @@ from models.textalker.decoding import MapDecoders
 from models.textalker.denoiser import Denoiser
 from models.textalker.maps import MOTION_UNIT_M, MotionMaps
 from models.textalker.playback import NOTHING_PLAYED, MapQuery, Playback, Timeline, play_on, timeline
-from models.textalker.windows import LatentBatch, LatentMotion, LatentState, stream_latents
+from models.textalker.windows import LatentBatch, LatentMotion, LatentState
 
 
 class TexTalkerMotion:
@@ -62,8 +62,8 @@ class TexTalkerMotion:
         self, encoder: SpeechEncoder, waveform: Waveform, lids: Lids, pivots: Pivots, seed: int
     ) -> Generator[CodeBatch, None, None]:
         """Both maps' codes of every moment of a clip, a window as soon as it is drawn."""
-        for batch in stream_latents(encoder, self.latents, waveform, lids, seed):
-            yield self.quantised(batch, pivots)
+        coding = TexTalkerCoding(encoder, self, lids, seed)
+        return perform(coding, coding.start(pivots), waveform)
 
     def quantised(self, batch: LatentBatch, pivots: Pivots) -> CodeBatch:
         """Codes of what was drawn, in a style."""
@@ -83,16 +83,58 @@ class TexTalkerMotion:
         seed: int,
     ) -> Iterator[MotionBatch]:
         """All frames of a clip: its codes, decoded."""
-        performance = TexTalkerPerformance(encoder, self, query, lids, fps, seed)
+        performance = TexTalkerPerformance(TexTalkerCoding(encoder, self, lids, seed), query, fps)
         return perform(performance, performance.start(pivots), waveform)
 
 
-class TexTalkerState(NamedTuple):
-    """Between two pieces of sound: the style, what the encoder and the denoiser hold, and moments that frames need."""
+class CodingState(NamedTuple):
+    """Between two pieces of sound: the style, and what the encoder and the denoiser hold."""
 
     pivots: Pivots
     listening: EncoderState
     drawing: LatentState
+
+
+@dataclass(frozen=True, eq=False)
+class TexTalkerCoding:
+    """TexTalker for one clip up to its codes, see `models.performance.Stepwise`."""
+
+    encoder: SpeechEncoder
+    motion: TexTalkerMotion
+    lids: Lids
+    seed: int
+
+    def start(self, pivots: Pivots) -> CodingState:
+        """See `Stepwise.start`."""
+        return CodingState(pivots, self.encoder.start(), self.motion.latents.start())
+
+    def restyle(self, state: CodingState, pivots: Pivots) -> CodingState:
+        """See `Stepwise.restyle`."""
+        return state._replace(pivots=pivots)
+
+    def step(
+        self, state: CodingState, samples: Samples, duration_s: float | None
+    ) -> Generator[CodeBatch, None, CodingState]:
+        """See `Stepwise.step`."""
+        batches, after = self.draw(state, samples, duration_s)
+        for batch in batches:
+            yield self.motion.quantised(batch, state.pivots)
+        return after
+
+    def draw(
+        self, state: CodingState, samples: Samples, duration_s: float | None
+    ) -> tuple[list[LatentBatch], CodingState]:
+        """What a step draws, before it is quantised, and the state after it."""
+        features, listening = self.encoder.step(state.listening, samples, last=duration_s is not None)
+        moments = None if duration_s is None else frame_count(duration_s, RATE_HZ)
+        batches, drawing = self.motion.latents.step(state.drawing, features, self.lids, self.seed, moments)
+        return batches, CodingState(state.pivots, listening, drawing)
+
+
+class TexTalkerState(NamedTuple):
+    """Between two pieces of sound: what coding holds, and the moments that frames still need."""
+
+    coding: CodingState
     playback: Playback
 
 
@@ -100,34 +142,30 @@ class TexTalkerState(NamedTuple):
 class TexTalkerPerformance:
     """TexTalker for one clip, see `models.performance.Performance`."""
 
-    encoder: SpeechEncoder
-    motion: TexTalkerMotion
+    coding: TexTalkerCoding
     query: MapQuery
-    lids: Lids
     fps: float
-    seed: int
 
     def start(self, pivots: Pivots) -> TexTalkerState:
-        """See `Performance.start`."""
-        return TexTalkerState(pivots, self.encoder.start(), self.motion.latents.start(), NOTHING_PLAYED)
+        """See `Stepwise.start`."""
+        return TexTalkerState(self.coding.start(pivots), NOTHING_PLAYED)
 
     def restyle(self, state: TexTalkerState, pivots: Pivots) -> TexTalkerState:
-        """See `Performance.restyle`."""
-        return state._replace(pivots=pivots)
+        """See `Stepwise.restyle`."""
+        return state._replace(coding=self.coding.restyle(state.coding, pivots))
 
     def step(self, state: TexTalkerState, samples: Samples, duration_s: float | None) -> Step[TexTalkerState]:
-        """See `Performance.step`."""
-        features, listening = self.encoder.step(state.listening, samples, last=duration_s is not None)
-        moments, playback = None if duration_s is None else frame_count(duration_s, RATE_HZ), state.playback
-        batches, drawing = self.motion.latents.step(state.drawing, features, self.lids, self.seed, moments)
+        """See `Stepwise.step`."""
+        motion, playback = self.coding.motion, state.playback
+        batches, coding = self.coding.draw(state.coding, samples, duration_s)
         for batch in batches:
-            codes = self.motion.quantised(batch, state.pivots)
-            time = self._timeline(batch.first + len(batch.contact), moments, duration_s)
-            playback = yield from play_on(playback, codes, self.motion.decoders.maps, self.query, time)
-        return TexTalkerState(state.pivots, listening, drawing, playback)
+            codes = motion.quantised(batch, state.coding.pivots)
+            time = self._timeline(batch.first + len(batch.contact), duration_s)
+            playback = yield from play_on(playback, codes, motion.decoders.maps, self.query, time)
+        return TexTalkerState(coding, playback)
 
-    def _timeline(self, came: int, moments: int | None, duration_s: float | None) -> Timeline:
+    def _timeline(self, came: int, duration_s: float | None) -> Timeline:
         """Of the whole clip, once its length is known; before that, of what lies among the moments that came."""
-        if moments is None or duration_s is None:
+        if duration_s is None:
             return timeline(self.fps, frame_count(came / RATE_HZ, self.fps), came + 1)
-        return timeline(self.fps, frame_count(duration_s, self.fps), moments)
+        return timeline(self.fps, frame_count(duration_s, self.fps), frame_count(duration_s, RATE_HZ))
