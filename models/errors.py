@@ -10,6 +10,7 @@
     │   ├── UnsupportedMedia      not audio, not a mesh, unknown format          415
     │   └── OutOfRange            out of range, or an impossible combination     422
     ├── Busy                      every slot is taken: try again                 503
+    │   └── EngineLost            no machine of the cluster answers: try again   503
     └── CheckpointError           weights are missing, damaged or do not fit     500
 
 Match errors by class, never by message. A message has three parts: what came, what was wanted, what to do.
@@ -17,8 +18,9 @@ Match errors by class, never by message. A message has three parts: what came, w
 """
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 SHOWN = 80
 """Characters of what came that a message repeats."""
@@ -34,6 +36,16 @@ class TalkerError(Exception):
         self.field = field
         if code is not None:
             self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as what it is, not as the call that made it: constructors take other arguments."""
+        return _restored, (type(self), self.args, vars(self))
+
+
+def _restored(kind: type[TalkerError], arguments: tuple[Any, ...], state: Mapping[str, Any]) -> TalkerError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(state)
+    return error
 
 
 class InputError(TalkerError):
@@ -118,6 +130,12 @@ class Busy(TalkerError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class EngineLost(Busy):
+    """No machine of the cluster answers, or those that did were lost again and again."""
+
+    code = "engine_lost"
 
 
 class CheckpointError(TalkerError):

@@ -60,11 +60,13 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 @asynccontextmanager
 async def _lifespan(app: FastAPI, *, engine: Engine | None) -> AsyncIterator[None]:
     """Load the engine beside the server, so that `/health/live` answers at once."""
-    loading = asyncio.create_task(_load(app.state.runtime, engine))
+    runtime: Runtime = app.state.runtime
+    tasks = [asyncio.create_task(work) for work in (_load(runtime, engine), runtime.follow())]
     yield
-    loading.cancel()
-    with suppress(asyncio.CancelledError):
-        await loading
+    for task in tasks:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 async def _load(runtime: Runtime, engine: Engine | None) -> None:

@@ -3,19 +3,32 @@
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+from anyio import sleep
 from fastapi import Depends, Request
 
 import models.engine
 from models.engine import Engine, Sampling
+from models.errors import EngineLost
 from service.problems import NotReady
 from service.settings import Settings
 from service.slots import Slots
 
 RETRY_AFTER_S = 2.0
+FOLLOW_S = 1.0
 
 
 def open_engine(settings: Settings) -> Engine:
     """The engine that the settings ask for; takes seconds, and more on the first start."""
+    if settings.engine != "local":
+        from models.cluster.edge import open_cluster
+
+        return open_cluster(
+            settings.engine,
+            settings.weights,
+            settings.cache,
+            styles=settings.styles,
+            templates=settings.templates,
+        )
     return models.engine.load_engine(
         weights=settings.weights,
         cache=settings.cache,
@@ -32,7 +45,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.slots = Slots(settings.concurrency, settings.queue)
+        self.slots = Slots(settings.concurrency or 1, settings.queue)
         self.warm_engine: Engine | None = None
         self.failure: Exception | None = None
         """Why the engine does not start: the server stops when it sees it."""
@@ -42,7 +55,16 @@ class Runtime:
         """The engine, warmed up; raises NotReady until it is."""
         if self.warm_engine is None:
             raise NotReady("the engine is still warming up; try again in a moment", retry_after_s=RETRY_AFTER_S)
+        if self.warm_engine.capacity == 0:
+            raise EngineLost("no machine of the cluster is there; try again in a moment", retry_after_s=RETRY_AFTER_S)
         return self.warm_engine
+
+    async def follow(self) -> None:
+        """Let as many animations run as the engine has room for, where the operator does not say how many."""
+        while not self.settings.concurrency:
+            if self.warm_engine is not None:
+                self.slots.resize(self.warm_engine.capacity)
+            await sleep(FOLLOW_S)
 
 
 async def _runtime(request: Request) -> Runtime:

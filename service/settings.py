@@ -34,6 +34,11 @@ class Settings(BaseSettings):
         default="info", description="How much is logged."
     )
 
+    engine: str = Field(
+        default="local",
+        pattern=r"^(local|ray://(auto|[\w.-]+:\d+))$",
+        description="Where networks run: `local` in this process, `ray://HOST:PORT` or `ray://auto` on a Ray cluster.",
+    )
     weights: Path = Field(
         default=Path(__file__).resolve().parent.parent / "weights",
         description="Folder of the manifest, the checkpoints and the default template.",
@@ -66,8 +71,9 @@ class Settings(BaseSettings):
 
     concurrency: int = Field(
         default=1,
-        ge=1,
-        description="Animations, registrations and upsamplings that run at once; each holds its slot to its end.",
+        ge=0,
+        description="Animations, registrations and upsamplings that run at once; each holds its slot to its end. "
+        "0 takes as many as the engine has room for.",
     )
     queue: int = Field(
         default=8, ge=0, description="Requests that wait for a slot; beyond that the answer is 503 `busy`."

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from anyio import CancelScope, Semaphore, create_task_group
+from anyio import CancelScope, Semaphore, WouldBlock, create_task_group
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -17,7 +17,25 @@ class Slots:
 
     def __init__(self, concurrency: int, queue: int) -> None:
         self._free = Semaphore(concurrency)
+        self._concurrency, self._owed = concurrency, 0
         self._queue = queue
+
+    def resize(self, concurrency: int) -> None:
+        """Let so many run from now on; those that run go on."""
+        grown, self._concurrency = concurrency - self._concurrency, concurrency
+        for _ in range(grown):
+            self._release()
+        for _ in range(-grown):
+            try:
+                self._free.acquire_nowait()
+            except WouldBlock:
+                self._owed += 1
+
+    def _release(self) -> None:
+        if self._owed:
+            self._owed -= 1
+        else:
+            self._free.release()
 
     @property
     def waiting(self) -> int:
@@ -42,7 +60,7 @@ class Slots:
         try:
             yield
         finally:
-            self._free.release()
+            self._release()
 
     async def _wait(self, receive: Receive) -> None:
         acquired = False
