@@ -760,7 +760,8 @@ def load_engine(
     templates: Path | None = None,
     sampling: Sampling = DEFAULT_SAMPLING,
 ) -> LocalEngine:
-    """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds.
+    """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds, unless
+    the folder has them in `graphs`.
 
     `threads` 0 leaves their number to the runtime. `styles` and `templates` are where users' styles and heads are kept;
     without these folders they are gone with the process. CheckpointError for weights that are missing, damaged or do
@@ -774,7 +775,7 @@ def load_engine(
     from models.uploads import Uploads
 
     folder = weights or DEFAULT_WEIGHTS
-    runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads)
+    runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads, shipped=folder / "graphs")
     networks = open_networks(folder, runtime, sampling)
     shipped = load_styles(pinned_file(folder, "styles")[0], networks.autoencoders)
     description = {

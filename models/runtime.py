@@ -38,13 +38,15 @@ NO_FACTS: Mapping[str, str] = {}
 @dataclass(frozen=True)
 class Runtime:
     """A device, and where exported graphs are kept. threads 0 leaves their number to the libraries; without `exports`
-    torch runs networks on a CPU as well: the reference for what is exported.
+    torch runs networks on a CPU as well: the reference for what is exported. `shipped` is a folder of graphs that came
+    with the weights: it is read first, and never written.
     """
 
     device: torch.device
     cache: Path
     threads: int = 0
     exports: bool = True
+    shipped: Path | None = None
 
     @property
     def providers(self) -> list[str]:
@@ -97,12 +99,14 @@ class Runtime:
         dynamic: Mapping[int, int],
         facts: Mapping[str, str],
     ) -> "tuple[Path, InferenceSession]":
-        path = self.cache / "onnx" / f"{name}-{_fingerprint(module, example, facts)}.onnx"
-        session = self._cached(path)
-        if session is None:
-            _export(module, example, dynamic, path, facts)
-            session = open_graph(path, self.threads)
-        return path, session
+        file = f"{name}-{_fingerprint(module, example, facts)}.onnx"
+        path = self.cache / "onnx" / file
+        for known in (path,) if self.shipped is None else (self.shipped / file, path):
+            session = self._cached(known)
+            if session is not None:
+                return known, session
+        _export(module, example, dynamic, path, facts)
+        return path, open_graph(path, self.threads)
 
     def _cached(self, path: Path) -> "InferenceSession | None":
         """The graph of an earlier start. None if there is none, or one that is damaged: it can be made again."""
@@ -120,7 +124,7 @@ def on_arrays(function: Function) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: np.asarray(function(torch.from_numpy(rows))[0].cpu().numpy())
 
 
-def open_runtime(device: str, cache: Path, threads: int = 0) -> Runtime:
+def open_runtime(device: str, cache: Path, threads: int = 0, shipped: Path | None = None) -> Runtime:
     """`auto` takes a GPU where torch sees one. OutOfRange if `cuda` is asked for and there is none."""
     if device not in ("auto", "cpu", "cuda"):
         raise OutOfRange(f"device {device!r}; wanted auto, cpu or cuda", field="device")
@@ -129,7 +133,7 @@ def open_runtime(device: str, cache: Path, threads: int = 0) -> Runtime:
         raise OutOfRange("device cuda, but torch sees no GPU; install the gpu extra or take device cpu", field="device")
     if threads:
         torch.set_num_threads(threads)
-    return Runtime(torch.device("cuda" if available and device != "cpu" else "cpu"), cache, threads)
+    return Runtime(torch.device("cuda" if available and device != "cpu" else "cpu"), cache, threads, shipped=shipped)
 
 
 def _run(module: nn.Module, inputs: Sequence[Tensor]) -> Any:

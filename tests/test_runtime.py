@@ -72,6 +72,14 @@ def test_a_compiled_module_is_a_function_to_a_tuple(exported):
     assert total.item() == 12
 
 
+def test_a_graph_that_came_with_the_weights_is_not_exported_again(exports, exported):
+    shipped = replace(exports, shipped=exported.cache / "onnx")
+    shipped.compile("scale", Scale(), EXAMPLE)
+    assert not (exports.cache / "onnx").exists()
+    shipped.compile("scale", Scale(3.0), EXAMPLE)
+    assert len(graphs(exports)) == 1
+
+
 def test_an_axis_may_vary_in_length(tmp_path):
     function = open_runtime("cpu", tmp_path, threads=1).compile("square", Square(), [torch.zeros(3, 2)], {0: 0})
     for length in (2, 3, 17):
