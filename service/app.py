@@ -8,14 +8,17 @@ from functools import partial
 from importlib.metadata import version
 
 from anyio import to_thread
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI
+from starlette.requests import HTTPConnection
 
 from models.engine import Engine
 from models.errors import SHOWN, MalformedInput, TalkerError
 from service import animate, codec, health, info, styles, templates, upsample
+from service.authorization import Authorization
 from service.contract import install_contract
 from service.docs import install_docs
 from service.head_method import HeadAsGet
+from service.keys import KeyRing
 from service.problems import install_problems
 from service.request_id import RequestId
 from service.runtime import Runtime, open_engine
@@ -46,6 +49,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         redirect_slashes=False,
     )
     app.state.runtime = Runtime(settings or Settings())
+    if (keys := app.state.runtime.settings.keys) is not None:
+        app.add_middleware(Authorization, ring=KeyRing(keys))
     app.add_middleware(HeadAsGet)
     app.add_middleware(RequestId)
     install_problems(app)
@@ -83,7 +88,7 @@ def _warm_engine(settings: Settings, engine: Engine | None) -> Engine:
     return engine
 
 
-async def _refuse_query(request: Request) -> None:
+async def _refuse_query(request: HTTPConnection) -> None:
     """No route takes query parameters."""
     for name in request.query_params:
         raise MalformedInput(f"unknown query parameter {name[:SHOWN]!r}; wanted none: remove it", field=name[:SHOWN])

@@ -1,5 +1,5 @@
 """`talker`: serve, animate one file without a server, decode what a server sent as codes, list the styles, keep your
-heads, or paint the default head's skin.
+heads, make API keys, or paint the default head's skin.
 
 `talker animate` goes the way of `POST /animate`: the same form, the same checks and limits, the same bytes. Nothing
 heavy is imported before a command runs.
@@ -182,6 +182,34 @@ def skin(options: argparse.Namespace) -> None:
     print(f"wrote {options.output}: {options.size}² texels in {perf_counter() - started:.0f} s")
 
 
+def keys(options: argparse.Namespace) -> None:
+    """Print the name of each API key."""
+    from service.keys import read_keys
+
+    print(*read_keys(_keys_file()), sep="\n")
+
+
+def add_key(options: argparse.Namespace) -> None:
+    """Make an API key, and print it, alone on stdout."""
+    from service.keys import add_key
+
+    print(add_key(_keys_file(), options.name))
+
+
+def remove_key(options: argparse.Namespace) -> None:
+    """Take an API key off the file."""
+    from service.keys import remove_key
+
+    remove_key(_keys_file(), options.name)
+    print(f"removed {options.name}")
+
+
+def _keys_file() -> Path:
+    if (path := _settings().keys) is None:
+        raise MalformedInput("TALKER_KEYS is not set; wanted the file of API keys: set it", field="keys")
+    return path
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="talker",
@@ -197,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_styles(commands)
     _add_templates(commands)
     _add_skin(commands)
+    _add_keys(commands)
     return parser
 
 
@@ -312,6 +341,26 @@ def _add_skin(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", required=True, help="where to write it, as PNG")
     parser.add_argument("--size", type=int, default=8192, help="texels along its side, 64 to 16384 (default: 8192)")
     parser.set_defaults(run=skin)
+
+
+def _add_keys(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "keys",
+        help="make, list and remove API keys",
+        description="Make, list and remove the API keys of the file TALKER_KEYS. A service that is running sees it at "
+        "once.",
+        allow_abbrev=False,
+    )
+    actions = parser.add_subparsers(title="actions", metavar="action", required=True)
+    for name, run, text in (
+        ("add", add_key, "make a key and print it; it cannot be had again"),
+        ("list", keys, "print the names"),
+        ("remove", remove_key, "let a key in no longer"),
+    ):
+        action = actions.add_parser(name, help=text, allow_abbrev=False)
+        if run is not keys:
+            action.add_argument("name", metavar="NAME", help="who uses it, as it stands in logs")
+        action.set_defaults(run=run)
 
 
 def _settings(**given: str | None) -> "Settings":

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 
 from service import form, problems, request_id
+from service.authorization import OPEN
 from service.encoders import ENCODERS
 from service.pictures import PICTURES
 from service.problems import Problem
@@ -24,6 +25,7 @@ REASONS = {
         "Malformed",
         "A field that is missing, unknown, sent twice, of the wrong type or not finite; an unknown query parameter.",
     ),
+    401: ("Unauthorized", "No API key that is known, where the service asks for one."),
     404: ("Unknown", "An unknown id, engine, template or style; `known` lists those that exist."),
     406: ("NotAcceptable", "No format meets `Accept`."),
     409: (
@@ -45,6 +47,7 @@ HEADERS = {
         "description": "The id that came with the request if it was well-formed, else a new one.",
         "schema": {"type": "string"},
     },
+    "WWW-Authenticate": {"description": "`Bearer`.", "schema": {"type": "string"}},
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer"}},
     "X-Talker-Frames": {"description": "Frames in all.", "schema": {"type": "integer"}},
     "X-Talker-Fps": {"description": "Frames per second.", "schema": {"type": "number"}},
@@ -60,6 +63,9 @@ def headers(*names: str) -> dict[str, Any]:
     """References to HEADERS, the request id's among them."""
     return {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in (request_id.HEADER, *names)}
 
+
+RETURNS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
+"""Headers that tell a client how to come back, by the status of the refusal."""
 
 BODIES = (AnimateForm, ExampleForm, StyleMix, TemplateForm, UpsampleForm)
 """What our own code reads, and FastAPI therefore does not know."""
@@ -97,8 +103,12 @@ UPSAMPLED = {
 
 
 def problem_responses(*statuses: int) -> Responses:
-    """How a route refuses: with `statuses`, and with 400 and 500 as every route does."""
-    return {status: {"$ref": f"{COMPONENTS}responses/{REASONS[status][0]}"} for status in sorted({400, 500, *statuses})}
+    """How a route refuses: with `statuses`, and with 400, 401 and 500 as every route does."""
+    return {status: _refusal(status) for status in sorted({400, 401, 500, *statuses})}
+
+
+def _refusal(status: int) -> dict[str, Any]:
+    return {"$ref": f"{COMPONENTS}responses/{REASONS[status][0]}"}
 
 
 def install_contract(app: FastAPI) -> None:
@@ -130,13 +140,24 @@ def _amend(contract: dict[str, Any]) -> None:
         "schemas": {name: _untitled(schema) for name, schema in sorted(schemas.items())},
         "responses": {name: _problem(status, reason) for status, (name, reason) in REASONS.items()},
         "headers": HEADERS,
+        "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "Where API keys are on."}},
     }
+    contract["security"] = [{"key": []}, {}]
+    _open(contract["paths"])
+
+
+def _open(paths: dict[str, Any]) -> None:
+    """The probes take no key."""
+    for path in OPEN:
+        for operation in paths[path].values():
+            operation["security"] = []
+            del operation["responses"]["401"]
 
 
 def _problem(status: int, reason: str) -> dict[str, Any]:
     return {
         "description": reason,
-        "headers": headers("Retry-After") if status == 503 else headers(),
+        "headers": headers(*RETURNS.get(status, ())),
         "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}schemas/{Problem.__name__}"}}},
     }
 

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
 
 from models.errors import (
@@ -34,6 +34,12 @@ MEDIA_TYPE = "application/problem+json"
 CLIENT_CLOSED_REQUEST = 499  # nginx's; nobody is left to read it, but an access log may be
 
 
+class Unauthorized(TalkerError):
+    """A request without an API key that is known: 401."""
+
+    code = "unauthorized"
+
+
 class NotAcceptable(InputError):
     """An `Accept` header that no format can meet: 406."""
 
@@ -48,6 +54,7 @@ class NotReady(Busy):
 
 STATUSES: Mapping[type[TalkerError], int] = {
     MalformedInput: 400,
+    Unauthorized: 401,
     UnknownName: 404,
     NotAcceptable: 406,
     Conflict: 409,
@@ -88,7 +95,7 @@ class Problem(BaseModel):
 
 
 def problem_response(
-    request: Request,
+    request: HTTPConnection,
     status: int,
     detail: str,
     *,
@@ -150,20 +157,31 @@ def install_problems(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _on_failure)
 
 
-async def _on_refusal(request: Request, error: Exception) -> Response:
-    assert isinstance(error, TalkerError)
-    status = status_of(type(error))
-    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return await _on_failure(request, error)
+def refuse(request: HTTPConnection, error: TalkerError) -> Response:
+    """The refusal that an error is, of those whose status is in the table."""
     return problem_response(
         request,
-        status,
+        status_of(type(error)),
         str(error),
         code=error.code,
         field=error.field,
         known=error.known if isinstance(error, UnknownName) else None,
-        headers={"Retry-After": f"{error.retry_after_s:.0f}"} if isinstance(error, Busy) else None,
+        headers=_headers(error),
     )
+
+
+def _headers(error: TalkerError) -> dict[str, str]:
+    """What tells a client how to come back."""
+    if isinstance(error, Busy):
+        return {"Retry-After": f"{error.retry_after_s:.0f}"}
+    return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
+
+
+async def _on_refusal(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TalkerError)
+    if status_of(type(error)) == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return await _on_failure(request, error)
+    return refuse(request, error)
 
 
 async def _on_invalid(request: Request, error: Exception) -> Response:

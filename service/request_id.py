@@ -7,6 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 HEADER = "X-Request-Id"
+STARTS = {"http.response.start", "websocket.accept", "websocket.http.response.start"}
 WELL_FORMED = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -21,7 +22,7 @@ class RequestId:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Name the request, then serve it."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         incoming = Headers(scope=scope).get(HEADER, "")
@@ -29,7 +30,7 @@ class RequestId:
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in STARTS:
                 MutableHeaders(scope=message)[HEADER] = request_id
             await send(message)
 

@@ -6,6 +6,7 @@ import socket
 import uvicorn
 from fastapi import FastAPI
 
+from service.authorization import check_exposed
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -14,11 +15,15 @@ UNSENT_BYTES = 64 * 1024
 
 
 class Server(uvicorn.Server):
-    """`Server(create_app()).run()` serves until SIGTERM or Ctrl-C; streams then have `drain_s` to end."""
+    """`Server(create_app()).run()` serves until SIGTERM or Ctrl-C; streams then have `drain_s` to end.
+
+    MalformedInput where others than this host come in, without keys.
+    """
 
     def __init__(self, app: FastAPI) -> None:
         self._runtime: Runtime = app.state.runtime
         settings: Settings = self._runtime.settings
+        check_exposed(settings.host, keys=settings.keys is not None, open_=settings.open)
         config = uvicorn.Config(
             app,
             host=settings.host,

@@ -30,6 +30,13 @@ class Settings(BaseSettings):
     drain_s: int = Field(
         default=30, ge=0, description="Seconds that running streams get to finish when the process is stopped."
     )
+    keys: Path | None = Field(
+        default=None,
+        description="File of the API keys, which `talker keys` writes; without one nobody is asked for a key.",
+    )
+    open: bool = Field(
+        default=False, description="Whether everybody may use a service that listens beyond this host without keys."
+    )
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         default="info", description="How much is logged."
     )

@@ -449,6 +449,7 @@ def test_serve_takes_the_environment_and_the_options_over_it(
 ) -> None:
     monkeypatch.setenv("TALKER_PORT", "9000")
     monkeypatch.setenv("TALKER_QUEUE", "3")
+    monkeypatch.setenv("TALKER_OPEN", "true")
     assert run("serve") == 0
     assert run("serve", "--host", "0.0.0.0", "--port", "9001") == 0
     assert [(settings.host, settings.port, settings.queue) for settings in served] == [
