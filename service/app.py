@@ -23,6 +23,7 @@ from service.problems import install_problems
 from service.request_id import RequestId
 from service.runtime import Runtime, open_engine
 from service.settings import Settings
+from service.sniffing import NoSniffing
 from service.studio import install_studio
 
 log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     if (keys := app.state.runtime.settings.keys) is not None:
         app.add_middleware(Authorization, ring=KeyRing(keys))
     app.add_middleware(HeadAsGet)
+    app.add_middleware(NoSniffing)
     app.add_middleware(RequestId)
     install_problems(app)
     for module in (animate, upsample, codec, styles, templates, info, health):

@@ -25,6 +25,7 @@ from models.errors import (
     UnknownName,
     UnsupportedMedia,
 )
+from service import sniffing
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def problem_response(
     known: list[str] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """The refusal as a response; it carries its own `X-Request-Id`, as a 500 is sent outside every middleware."""
+    """The refusal as a response; it carries what middleware adds to others, as a 500 is sent outside of it."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -116,9 +117,8 @@ def problem_response(
         request_id=request.state.request_id,
     )
     body = problem.model_dump_json(exclude={"known"} if known is None else None)
-    return Response(
-        body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), "X-Request-Id": problem.request_id}
-    )
+    own = {**sniffing.HEADERS, "X-Request-Id": problem.request_id}
+    return Response(body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), **own})
 
 
 def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:

@@ -38,7 +38,6 @@ HEADERS = {
     "Content-Security-Policy": POLICY,
     "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
     "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 
 
