@@ -8,7 +8,7 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,13 @@ PREFIX = struct.Struct("<4sI")
 HEADER, ARRAY, CHUNK, END = b"HEAD", b"ARRY", b"CHNK", b"DONE"
 RANGE = struct.Struct("<II")
 """At the start of a chunk: its first frame, and how many frames it holds."""
+
+
+class Readable(Protocol):
+    """What frames are read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
 
 
 class FramesError(ValueError):
@@ -70,7 +77,7 @@ class FramesHeader:
     source: FramesSource | None = None
 
 
-def read_frames(file: BinaryIO) -> tuple[FramesHeader, Iterator[FramesChunk]]:
+def read_frames(file: Readable) -> tuple[FramesHeader, Iterator[FramesChunk]]:
     """Read the header; return it and an iterator of chunks, each as soon as it came.
 
     `file` needs only `read`. Raises FramesError when it is no npz-stream; the iterator raises it where the stream was
@@ -95,7 +102,7 @@ def _source(fields: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FramesSo
     return FramesSource(facts["unit_m"], turn, origin, *faces, names, facts["skin"])
 
 
-def _chunks(file: BinaryIO, header: FramesHeader) -> Iterator[FramesChunk]:
+def _chunks(file: Readable, header: FramesHeader) -> Iterator[FramesChunk]:
     layouts, came = [header.fields[name] for name in ("positions", "wrinkles") if name in header.fields], 0
     while (message := _message(file, CHUNK, END))[0] == CHUNK:
         start, count = RANGE.unpack_from(message[1])
@@ -117,14 +124,14 @@ def _parts(body: bytes, count: int, layouts: list[dict[str, Any]]) -> Iterator[N
         body = body[size:]
 
 
-def _message(file: BinaryIO, *wanted: bytes) -> tuple[bytes, bytes]:
+def _message(file: Readable, *wanted: bytes) -> tuple[bytes, bytes]:
     kind, size = PREFIX.unpack(_read(file, PREFIX.size))
     if kind not in wanted:
         raise FramesError(f"a message of type {kind!r} came; wanted {wanted}; is the reader older than the service?")
     return kind, _read(file, size)
 
 
-def _read(file: BinaryIO, size: int) -> bytes:
+def _read(file: Readable, size: int) -> bytes:
     """Read exactly `size` bytes: a socket may give fewer at a time."""
     data = bytearray()
     while len(data) < size:

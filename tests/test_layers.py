@@ -34,8 +34,8 @@ UNLISTED = {"anny"}
 """Installed with --no-deps, as pyproject.toml says."""
 NOT_IMPORTED = {"fastapi-swagger", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}
 """Files, commands, plug-ins, and what `pytest.importorskip` asks for."""
-IMPORTED_BY_OTHERS = {"httpx2", "onnxscript", "roma"}
-"""By Starlette, torch, FastAPI and anny."""
+IMPORTED_BY_OTHERS = {"onnxscript", "roma"}
+"""By torch and anny."""
 
 
 def imports(folder: str) -> Iterator[tuple[Path, str]]:
