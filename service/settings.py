@@ -15,6 +15,8 @@ from models.core import AnimateOptions
 from models.meshes.record import MeshLimits
 
 PREFIX = "TALKER_"
+CLIENT = frozenset({PREFIX + "SERVER", PREFIX + "API_KEY"})
+"""What `talker` commands read that ask a service; they are no settings of one."""
 MIB = 2**20
 
 
@@ -133,7 +135,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_variables(cls, values: Any) -> Any:
-        known = {PREFIX + name.upper() for name in cls.model_fields}
+        known = CLIENT | {PREFIX + name.upper() for name in cls.model_fields}
         for name in sorted(os.environ):
             if name.upper().startswith(PREFIX) and name.upper() not in known:
                 near = get_close_matches(name.upper(), known) or sorted(known)
