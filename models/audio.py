@@ -34,6 +34,9 @@ DEMUXER_OPTIONS = {"format_whitelist": "aac,aiff,caf,flac,matroska,mov,mp3,ogg,w
 MIN_RATE_HZ, MAX_RATE_HZ = 1_000, 768_000
 """The resampling filter grows with the rate: a header that claims 2 GHz would ask for gigabytes."""
 
+REACH = 20
+"""Samples, of the slower rate, that the resampler's filter reaches ahead, and some."""
+
 MAX_FRAME_SAMPLES = 1 << 18
 """The longest that a codec makes itself is FLAC's, 65,535; a kilobyte of forged ALAC would unfold to 16 million."""
 
@@ -200,29 +203,47 @@ def _resample(blocks: Iterator[Block]) -> Waveform:
     """The blocks at 16 kHz, without delay: the samples that cover them, and how long they were."""
     speech, duration_s = bytearray(), 0.0
     for rate_hz, alike in groupby(blocks, key=itemgetter(0)):
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
+        resampler = Resampler(rate_hz)
         count = 0
-        for samples in (samples for _, samples in alike if samples.size):
+        for _, samples in alike:
             count += samples.size
-            _append(speech, resampler.resample(_frame(samples, rate_hz)))
-        _append(speech, resampler.resample(None))
+            speech.extend(resampler.push(samples).tobytes())
+        speech.extend(resampler.flush().tobytes())
         duration_s += count / rate_hz
         wanted = 4 * frame_count(duration_s, SAMPLE_RATE_HZ)
         del speech[wanted:]
         speech.extend(bytes(wanted - len(speech)))  # the filter may owe the last; shorter than it, all
-    samples = np.frombuffer(speech, np.float32)
-    return Waveform(samples.clip(-1, 1, out=samples), duration_s)  # the filter overshoots at edges
+    return Waveform(np.frombuffer(speech, np.float32), duration_s)
 
 
-def _frame(samples: Samples, rate_hz: int) -> av.AudioFrame:
-    frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
-    frame.sample_rate = rate_hz
-    return frame
+class Resampler:
+    """Mono samples of one rate → 16 kHz, piece by piece, without delay; however they are cut, the same."""
 
+    def __init__(self, rate_hz: int) -> None:
+        self._rate_hz = rate_hz
+        self._filter = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE_HZ)
 
-def _append(speech: bytearray, frames: list[av.AudioFrame]) -> None:
-    for frame in frames:
-        speech.extend(frame.to_ndarray().tobytes())
+    @property
+    def delay_s(self) -> float:
+        """Seconds of sound after a sample that must be there before it is."""
+        return 0.0 if self._rate_hz == SAMPLE_RATE_HZ else REACH / min(self._rate_hz, SAMPLE_RATE_HZ)
+
+    def push(self, samples: Samples) -> Samples:
+        """What `samples` complete."""
+        if not samples.size:
+            return samples
+        frame = av.AudioFrame.from_ndarray(samples[None], format="flt", layout="mono")
+        frame.sample_rate = self._rate_hz
+        return self._run(frame)
+
+    def flush(self) -> Samples:
+        """What is left at the end; a sample more or less than the duration asks for."""
+        return self._run(None)
+
+    def _run(self, frame: av.AudioFrame | None) -> Samples:
+        pieces = [piece.to_ndarray().ravel() for piece in self._filter.resample(frame)]
+        samples: Samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        return samples.clip(-1, 1)  # the filter overshoots at edges
 
 
 def _trim_padding(waveform: Waveform, container: InputContainer, stream: av.AudioStream) -> Waveform:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float32
 from PIL import Image
 
 from models.core import AnimateOptions, CodeBatch, CodeSpace, StylePivot, Waveform
-from models.performance import Performance, Pivots, Stepwise, perform
+from models.performance import USUAL, Cadence, Performance, Pivots, Stepwise, perform
 
 if TYPE_CHECKING:
     from models.atlas import Anchors
@@ -81,8 +81,8 @@ class Backend(ABC):
         """Where motion maps are read for a query."""
 
     @abstractmethod
-    def performance(self, options: AnimateOptions, query: Any) -> Performance[Any]:
-        """The engine of the options, at a query's anchors."""
+    def performance(self, options: AnimateOptions, query: Any, cadence: Cadence = USUAL) -> Performance[Any]:
+        """The engine of the options, at a query's anchors. TexTalker has one cadence, its windows'."""
 
     @abstractmethod
     def coding(self, options: AnimateOptions) -> Stepwise[Any, CodeBatch]:

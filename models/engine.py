@@ -39,12 +39,14 @@ from models.core import (
 )
 from models.errors import CheckpointError, OutOfRange, UnknownName, UnsupportedMedia
 from models.meshes.record import MeshLimits
+from models.performance import LIVE, USUAL, Cadence
 from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.atlas import Anchors
     from models.features import SpeechEncoder
     from models.layout import Layout
+    from models.live import Live
     from models.mmtalker.network import MMTalkerConfig
     from models.mmtalker.streaming import MMTalkerMotion, SurfaceQuery
     from models.performance import Performance, Pivots
@@ -173,6 +175,19 @@ class Engine(Protocol):
         """Check everything, then return the clip: a refusal is raised here, never from the frames.
 
         neutral: the head's texture at rest as PNG, square and 8-bit RGB, instead of the template's own.
+        """
+        ...
+
+    def live(
+        self,
+        options: AnimateOptions,
+        *,
+        template: str | TemplateInfo = "default",
+        pivot: StylePivot | None = None,
+        rate_hz: int = SAMPLE_RATE_HZ,
+    ) -> "Live":
+        """A performance of sound that is still to come, at `rate_hz`. Refuses what `check` does, and OutOfRange for
+        textures, which are not made live, and for a rate beyond `models.live`'s.
         """
         ...
 
@@ -372,6 +387,30 @@ class LocalEngine:
         if texture is None or placed.layout is None:
             return mesh, upsampler
         return mesh, networks.relaid(placed.layout, upsampler)
+
+    def live(
+        self,
+        options: AnimateOptions,
+        *,
+        template: str | TemplateInfo = "default",
+        pivot: StylePivot | None = None,
+        rate_hz: int = SAMPLE_RATE_HZ,
+    ) -> "Live":
+        """See `Engine.live`. MMTalker's grid is finer than a clip's, and compiled when it is first asked for."""
+        from models.live import Live, check_live
+
+        check_live(options, rate_hz)
+        self.check(options, template=template, pivot=pivot)
+        placed = self._placement(template, options.resolution)
+        performance = self._networks.performance(options, placed.query, LIVE)
+        return Live(
+            placed.head.mesh,
+            options,
+            performance,
+            lambda batch: placed.head.pose(batch, options.fps, options.intensity),
+            lambda wanted: self._resolve(wanted, template, pivot),
+            rate_hz,
+        )
 
     def generator(self, checkpoint: str) -> Path:
         """See `Engine.generator`."""
@@ -597,6 +636,11 @@ class Networks(Backend):
     checkpoints: Mapping[str, str]
 
     @cached_property
+    def _live(self) -> "Networks":
+        """The same with an MMTalker on the grid of live streams, compiled when the first one comes."""
+        return replace(self, encoder=self.encoder.on_grid(LIVE.block), motion=self.motion.at(LIVE))
+
+    @cached_property
     def guide(self) -> "Guide":
         """What heads that come as files are registered by; read when the first one comes. CheckpointError for shapes
         that are none, or of another head.
@@ -642,15 +686,15 @@ class Networks(Backend):
         """See `Backend.map_query`."""
         return query.maps
 
-    def performance(self, options: AnimateOptions, query: Query) -> "Performance[Any]":
+    def performance(self, options: AnimateOptions, query: Query, cadence: Cadence = USUAL) -> "Performance[Any]":
         """See `Backend.performance`."""
         from models.mmtalker.blinks import BlinkTrack
         from models.mmtalker.streaming import MMTalkerPerformance
         from models.textalker.streaming import TexTalkerPerformance
 
         if options.engine == "mmtalker":
-            lids = BlinkTrack(options.seed)
-            return MMTalkerPerformance(self.encoder, self.motion, query.surface, lids, options.fps)
+            networks, lids = self._live if cadence == LIVE else self, BlinkTrack(options.seed)
+            return MMTalkerPerformance(networks.encoder, networks.motion, query.surface, lids, options.fps)
         return TexTalkerPerformance(self.coding(options), query.maps, options.fps)
 
     def coding(self, options: AnimateOptions) -> "TexTalkerCoding":

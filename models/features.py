@@ -34,7 +34,7 @@ FEATURE_RATE_HZ = 50
 STRIDE = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
 """Samples between features: feature j is centred on sample j · STRIDE."""
 BLOCK = 50
-"""Features a block: one second."""
+"""Features a block of the usual grid: one second."""
 
 Samples = Float32[np.ndarray, " samples"]
 Features = Float[Tensor, "features width"]
@@ -58,7 +58,16 @@ class SpeechEncoder(Protocol):
 
     @property
     def lookahead_s(self) -> float:
-        """Seconds of sound after a feature that must be there before it is."""
+        """Seconds of sound after a feature that must be there before it is, apart from the rest of its block."""
+        ...
+
+    @property
+    def block(self) -> int:
+        """Features that come at a time."""
+        ...
+
+    def on_grid(self, block: int) -> "SpeechEncoder":
+        """The same encoder on another grid: smaller blocks come earlier, and cost more, each read with its past."""
         ...
 
     def start(self) -> EncoderState:
@@ -78,10 +87,11 @@ class BlockEncoder:
     """Samples before a block that it reads."""
     future: int
     """Samples after a block that it reads."""
+    block: int = BLOCK
 
     @property
     def lookahead_s(self) -> float:
-        """Seconds of sound after a feature that must be there before it is."""
+        """See `SpeechEncoder.lookahead_s`."""
         return self.future / SAMPLE_RATE_HZ
 
     def start(self) -> EncoderState:
@@ -91,20 +101,20 @@ class BlockEncoder:
     def step(self, state: EncoderState, samples: Samples, *, last: bool) -> tuple[Features, EncoderState]:
         """See `SpeechEncoder.step`."""
         held, first, block = np.concatenate([state.samples, samples]), state.first, state.block
-        end, blocks = first + len(held), []
-        while (start := block * BLOCK * STRIDE) + BLOCK * STRIDE + self.future <= end or (last and start < end):
-            low, high = start - self.past, start + BLOCK * STRIDE + self.future
+        end, blocks, span = first + len(held), [], self.block * STRIDE
+        while (start := block * span) + span + self.future <= end or (last and start < end):
+            low, high = start - self.past, start + span + self.future
             window = held[max(low - first, 0) : high - first]
             window = np.pad(window, (max(-low, 0), high - max(low, 0) - len(window)))
-            count = min(BLOCK, -(-(end - start) // STRIDE))
+            count = min(self.block, -(-(end - start) // STRIDE))
             blocks.append(self.encode(window, low, end)[:count])
             block += 1
-        keep = max(block * BLOCK * STRIDE - self.past - first, 0)
+        keep = max(block * span - self.past - first, 0)
         features = torch.cat(blocks) if blocks else torch.zeros(0, self.width)
         return features, EncoderState(held[keep:], first + keep, block)
 
     def encode(self, window: Samples, first: int, end: int) -> Features:
-        """Features (BLOCK, width) of one window, which begins at the clip's sample `first`.
+        """Features (block, width) of one window, which begins at the clip's sample `first`.
 
         What lies before sample 0, and what lies after `end`, is zeros that are no sound.
         """
@@ -114,16 +124,21 @@ class BlockEncoder:
 class CompactSpeech(BlockEncoder):
     """The shipped encoder on the grid."""
 
-    def __init__(self, encoder: CompactEncoder, runtime: Runtime) -> None:
+    def __init__(self, encoder: CompactEncoder, runtime: Runtime, block: int = BLOCK) -> None:
         config = encoder.config
-        self.width = config.width
+        self._encoder, self._runtime = encoder, runtime
+        self.width, self.block = config.width, block
         self._frames_before = 2 * config.receptive_past + MEAN_PAST
         self._frames_after = 2 * config.receptive_future + MEAN_FUTURE
         self.past = self._frames_before * HOP + WINDOW // 2
         self.future = (self._frames_after - 1) * HOP + WINDOW // 2
-        self._frames = self._frames_before + 2 * BLOCK + self._frames_after
-        example = (torch.zeros(1, self.past + BLOCK * STRIDE + self.future), torch.ones(1, self._frames))
-        self._run = runtime.compile("speech", _CompactWindow(encoder, self._frames_before), example)
+        self._frames = self._frames_before + 2 * block + self._frames_after
+        example = (torch.zeros(1, self.past + block * STRIDE + self.future), torch.ones(1, self._frames))
+        self._run = runtime.compile(f"speech-{block}", _CompactWindow(encoder, self._frames_before, block), example)
+
+    def on_grid(self, block: int) -> "CompactSpeech":
+        """See `SpeechEncoder.on_grid`."""
+        return CompactSpeech(self._encoder, self._runtime, block)
 
     def encode(self, window: Samples, first: int, end: int) -> Features:
         """See `BlockEncoder.encode`."""
@@ -138,12 +153,12 @@ class _CompactWindow(nn.Module):
 
     filters: Tensor
 
-    def __init__(self, encoder: CompactEncoder, frames_before: int) -> None:
+    def __init__(self, encoder: CompactEncoder, frames_before: int, block: int) -> None:
         super().__init__()
         self.spectrum, self.encoder = PowerSpectrum(), encoder
         self.register_buffer("filters", torch.from_numpy(mel_filters()), persistent=False)
         self.skipped = MEAN_PAST
-        self.block = slice((frames_before - MEAN_PAST) // 2, (frames_before - MEAN_PAST) // 2 + BLOCK)
+        self.block = slice((frames_before - MEAN_PAST) // 2, (frames_before - MEAN_PAST) // 2 + block)
 
     def forward(
         self, samples: Float[Tensor, "1 samples"], valid: Float[Tensor, "1 frames"]
@@ -166,6 +181,12 @@ class TransformerSpeech(BlockEncoder):
         self._network = network.to(device).eval()
         self._device, self._normalised, self.width = device, normalised, width
 
+    def on_grid(self, block: int) -> "TransformerSpeech":
+        """See `SpeechEncoder.on_grid`."""
+        encoder = TransformerSpeech(self._network, self.width, self._normalised, self._device)
+        encoder.block = block
+        return encoder
+
     def encode(self, window: Samples, first: int, end: int) -> Features:
         """See `BlockEncoder.encode`."""
         inside = slice(max(-first, 0), len(window) - max(first + len(window) - end, 0))
@@ -178,7 +199,7 @@ class TransformerSpeech(BlockEncoder):
         with torch.inference_mode():
             hidden = self._network(samples).last_hidden_state[0].float().cpu()
         skipped = self.past // STRIDE
-        return hidden[skipped : skipped + BLOCK]
+        return hidden[skipped : skipped + self.block]
 
 
 def read_compact(path: Path) -> CompactEncoder:

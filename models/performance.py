@@ -7,7 +7,7 @@ arguments.
 
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, TypeVar
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from jaxtyping import Float32
@@ -20,6 +20,22 @@ Batch = TypeVar("Batch")
 Made_co = TypeVar("Made_co", covariant=True)
 Step: TypeAlias = Generator[MotionBatch, None, State]
 """Batches of frames, in order; it returns the state after them."""
+
+
+class Cadence(NamedTuple):
+    """The grid of a performance: features (20 ms) that are heard at a time, and frames that are made at a time.
+
+    A fine one is early and costs more. Frames of different ones agree to 1e-5 m, those of the same to the bit.
+    """
+
+    block: int
+    batch: int
+
+
+USUAL = Cadence(block=50, batch=16)
+"""Of clips."""
+LIVE = Cadence(block=10, batch=4)
+"""Of sound that is still being spoken."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +68,11 @@ class Stepwise(Protocol[State, Made_co]):
 
 class Performance(Stepwise[State, MotionBatch], Protocol[State]):
     """One engine on one head at one rate."""
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds, at most, from a moment of the sound until all is heard that its frame depends on."""
+        ...
 
 
 def perform(performance: Stepwise[State, Batch], state: State, waveform: Waveform) -> Generator[Batch, None, None]:

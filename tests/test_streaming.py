@@ -35,7 +35,8 @@ from models.engine import CHECKPOINTS, ENGINES, LocalEngine, load_engine, open_n
 from models.errors import CheckpointError, UnknownName
 from models.features import BLOCK, STRIDE, CompactSpeech
 from models.mmtalker.blinks import BlinkTrack
-from models.mmtalker.streaming import BATCH, SurfaceQuery, interpolate, stream_motion
+from models.mmtalker.streaming import SurfaceQuery, interpolate, stream_motion
+from models.performance import USUAL
 from models.pivots import StyleBook
 from models.textalker.autoencoder import SIZES, Autoencoder
 from models.textalker.denoiser import Denoiser, DenoiserConfig
@@ -187,7 +188,7 @@ def test_states_stay_small_however_long_the_clip(fps):
     """A minute: sound for one block, features for one batch of frames and two seconds."""
     encoder, motion, query, lids = tiny_speech(), tiny_motion(), tiny_query(), BlinkTrack(0)
     listening, moving = encoder.start(), motion.start(tiny_style())
-    sound, rows = encoder.past + encoder.future + SAMPLE_RATE_HZ, 50 * (BATCH / fps + 2)
+    sound, rows = encoder.past + encoder.future + SAMPLE_RATE_HZ, 50 * (USUAL.batch / fps + 2)
     for second in range(60):
         features, listening = encoder.step(listening, noise(SAMPLE_RATE_HZ, second), last=False)
         _, moving = motion.step(moving, features, query, lids, fps, None)

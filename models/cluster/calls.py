@@ -13,7 +13,7 @@ from models.engine import Networks, Query
 from models.errors import EngineLost
 from models.examples import Example
 from models.meshes import MeshFile
-from models.performance import Pivots, Stepwise, run
+from models.performance import Cadence, Performance, Pivots, Stepwise, run
 from models.registration.landmarks import Landmarks
 from models.template import Template, default_template
 from models.textalker.playback import MapQuery
@@ -87,8 +87,13 @@ class Take:
     weights: str
     kind: Literal["frames", "codes"]
     options: AnimateOptions
+    cadence: Cadence
     key: str
     anchors: Anchors
+
+    def performance(self, host: Host) -> Performance[Any]:
+        """What makes its frames, on a replica."""
+        return host.networks.performance(self.options, host.query(self.key, self.anchors), self.cadence)
 
 
 class Held(NamedTuple):
@@ -132,7 +137,20 @@ class Window:
     def _stepwise(self, host: Host) -> Stepwise[Any, Any]:
         if self.take.kind == "codes":
             return host.networks.coding(self.take.options)
-        return host.networks.performance(self.take.options, host.query(self.take.key, self.take.anchors))
+        return self.take.performance(host)
+
+
+@dataclass(frozen=True, eq=False)
+class Latency:
+    """See `models.performance.Performance.latency_s`."""
+
+    deadline_s: ClassVar[float] = 60
+
+    take: Take
+
+    def answer(self, host: Host) -> float:
+        """See `Call.answer`."""
+        return self.take.performance(host).latency_s
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Generator as Making
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from threading import get_ident
 from typing import Any, BinaryIO, Generic, Literal, TypeVar
@@ -23,6 +24,7 @@ from models.cluster.calls import (
     Enlarge,
     Generator,
     Held,
+    Latency,
     MeanLatents,
     ReadMaps,
     Register,
@@ -33,7 +35,7 @@ from models.core import AnimateOptions, CodeBatch, CodeSpace, StylePivot, Wavefo
 from models.errors import UnknownName
 from models.examples import check_topology, read_example
 from models.meshes import MeshFile
-from models.performance import Pivots, Stepwise
+from models.performance import USUAL, Cadence, Pivots, Stepwise
 from models.puppet import MotionBatch
 from models.registration.landmarks import Landmarks
 from models.registration.register import Progress
@@ -107,9 +109,11 @@ class ClusterNetworks(Backend):
         """See `Backend.map_query`."""
         return self._asker.ask(ReadMaps(query.anchors))
 
-    def performance(self, options: AnimateOptions, query: AnchorQuery) -> "Windows[MotionBatch]":
+    def performance(
+        self, options: AnimateOptions, query: AnchorQuery, cadence: Cadence = USUAL
+    ) -> "Windows[MotionBatch]":
         """See `Backend.performance`."""
-        return Windows(self._asker, self._take("frames", options, query))
+        return Windows(self._asker, self._take("frames", options, query, cadence))
 
     def coding(self, options: AnimateOptions) -> "Windows[CodeBatch]":
         """See `Backend.coding`."""
@@ -142,8 +146,14 @@ class ClusterNetworks(Backend):
         """Ask no more: clips that are not finished raise EngineLost."""
         self._asker.close()
 
-    def _take(self, kind: Literal["frames", "codes"], options: AnimateOptions, query: AnchorQuery) -> Take:
-        return Take(uuid4().hex, self.facts.weights, kind, options, query.key, query.anchors)
+    def _take(
+        self,
+        kind: Literal["frames", "codes"],
+        options: AnimateOptions,
+        query: AnchorQuery,
+        cadence: Cadence = USUAL,
+    ) -> Take:
+        return Take(uuid4().hex, self.facts.weights, kind, options, cadence, query.key, query.anchors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +162,11 @@ class Windows(Generic[Batch]):
 
     asker: Asker
     take: Take
+
+    @cached_property
+    def latency_s(self) -> float:
+        """See `Performance.latency_s`: of the networks; the cluster's own time comes on top."""
+        return self.asker.ask(Latency(self.take))
 
     def start(self, pivots: Pivots) -> Held:
         """See `Stepwise.start`. The first window's replica does the rest."""

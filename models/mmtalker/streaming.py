@@ -28,14 +28,10 @@ from models.mmtalker.network import (
     MMTalker,
     active_points,
 )
-from models.performance import Pivots, Step, perform
+from models.performance import USUAL, Cadence, Pivots, Step, perform
 from models.puppet import MotionBatch
 from models.runtime import Runtime
 
-BLOCK = 50
-"""Features that the audio half takes at a time."""
-BATCH = 16
-"""Frames that are decoded at a time."""
 POINTS = 4096
 """Points that are decoded at a time, beside the native ones."""
 
@@ -117,28 +113,32 @@ class SurfaceQuery:
 class MMTalkerMotion:
     """A compiled MMTalker. Shared by all streams; what a stream knows is in its MotionState."""
 
-    def __init__(self, network: MMTalker, atlas: Atlas, runtime: Runtime) -> None:
+    def __init__(self, network: MMTalker, atlas: Atlas, runtime: Runtime, cadence: Cadence = USUAL) -> None:
         config, surface = network.config, network.surface
-        self._network, self._atlas = network, atlas
+        self._network, self._atlas, self._runtime, self.cadence = network, atlas, runtime, cadence
         self._moving = surface.moving.cpu().numpy()
         self.log_density = network.log_density.detach().cpu().numpy()
-        width, rows = config.width, len(surface.active)
-        padded = torch.zeros(1, BLOCK + 2 * LOCAL_REACH, config.features)
+        width, rows, batch = config.width, len(surface.active), cadence.batch
+        padded = torch.zeros(1, cadence.block + 2 * LOCAL_REACH, config.features)
         style = torch.zeros(1, config.style_width)
         state = network.audio.start()
         instants = (
-            torch.zeros(BATCH),
-            torch.zeros(BATCH, config.channels, width),
-            torch.zeros(BATCH, width),
-            torch.zeros(BATCH, len(KEY_OFFSETS), width),
-            torch.zeros(BATCH),
+            torch.zeros(batch),
+            torch.zeros(batch, config.channels, width),
+            torch.zeros(batch, width),
+            torch.zeros(batch, len(KEY_OFFSETS), width),
+            torch.zeros(batch),
         )
-        latent = torch.zeros(rows, BATCH, config.decoder)
+        latent = torch.zeros(rows, batch, config.decoder)
         chunk = (torch.zeros(POINTS, 3, dtype=torch.int64), torch.zeros(POINTS, 3))
-        self._hear = runtime.compile("mmtalker-audio", _Hear(network), (padded, style, *state))
-        self._at_vertices = runtime.compile("mmtalker-vertices", _AtVertices(network), instants)
-        self._latent = runtime.compile("mmtalker-latent", _Latent(network), instants)
-        self._at_points = runtime.compile("mmtalker-points", _AtPoints(network), (latent, *chunk))
+        self._hear = runtime.compile(f"mmtalker-audio-{cadence.block}", _Hear(network), (padded, style, *state))
+        self._at_vertices = runtime.compile(f"mmtalker-vertices-{batch}", _AtVertices(network), instants)
+        self._latent = runtime.compile(f"mmtalker-latent-{batch}", _Latent(network), instants)
+        self._at_points = runtime.compile(f"mmtalker-points-{batch}", _AtPoints(network), (latent, *chunk))
+
+    def at(self, cadence: Cadence) -> "MMTalkerMotion":
+        """The same network at another cadence; queries and styles serve both."""
+        return MMTalkerMotion(self._network, self._atlas, self._runtime, cadence)
 
     def query(self, anchors: Anchors, rim: Anchors) -> SurfaceQuery:
         """Prepare to ask at anchors; once per template and resolution."""
@@ -158,6 +158,14 @@ class MMTalkerMotion:
         zeros = torch.zeros(1, 1, config.width)
         return MotionState(style, torch.zeros(LOCAL_REACH, config.features), AudioState(zeros, zeros), nothing, 0, 0)
 
+    def latency_s(self, fps: float, encoded: int) -> float:
+        """Seconds, at most, from a moment until the features are there that its frame depends on; `encoded` come at a
+        time. The moment waits for its batch, that for what the keys see, for its block, and for what that sees.
+        """
+        block, batch = self.cadence
+        keys = KEY_OFFSETS[-1] + 2
+        return (batch - 1) / fps + (keys + block - 1 + LOCAL_REACH + encoded) / FEATURE_RATE_HZ
+
     def step(
         self,
         state: MotionState,
@@ -171,10 +179,10 @@ class MMTalkerMotion:
         None.
         """
         state = self._listen(state, features, last=frames is not None)
-        batches = []
+        batches, full = [], self.cadence.batch
         while (count := self._ready(state, fps, frames)) > 0:
-            time_s = (state.frame + np.arange(BATCH)) / fps
-            if count < BATCH:
+            time_s = (state.frame + np.arange(full)) / fps
+            if count < full:
                 time_s[count:] = time_s[count - 1]
             batches.append(self._decode(state, time_s, query, lids, count))
             state = _forget(state._replace(frame=state.frame + count), fps)
@@ -183,24 +191,26 @@ class MMTalkerMotion:
     def _listen(self, state: MotionState, features: Tensor, *, last: bool) -> MotionState:
         pending = torch.cat([state.pending, features])
         unheard = len(pending) - (LOCAL_REACH if last else 2 * LOCAL_REACH)
-        audio, heard = state.audio, [state.heard]
-        while unheard >= (1 if last else BLOCK):
-            window = pending[: BLOCK + 2 * LOCAL_REACH]
-            window = torch.nn.functional.pad(window, (0, 0, 0, BLOCK + 2 * LOCAL_REACH - len(window)))
+        audio, heard, block = state.audio, [state.heard], self.cadence.block
+        padded = block + 2 * LOCAL_REACH
+        while unheard >= (1 if last else block):
+            window = pending[:padded]
+            window = torch.nn.functional.pad(window, (0, 0, 0, padded - len(window)))
             overall, local, contact, *memory = self._hear(window[None], state.style, *audio)
             audio = AudioState(*(part.cpu() for part in memory))
-            parts = (part[0, : min(BLOCK, unheard)].cpu() for part in (overall, local, contact))
+            parts = (part[0, : min(block, unheard)].cpu() for part in (overall, local, contact))
             heard.append(AudioFeatures(*parts))
-            pending, unheard = pending[BLOCK:], unheard - BLOCK
+            pending, unheard = pending[block:], unheard - block
         joined = AudioFeatures(*(torch.cat(parts) for parts in zip(*heard, strict=True)))
         return state._replace(pending=pending, audio=audio, heard=joined)
 
     def _ready(self, state: MotionState, fps: float, frames: int | None) -> int:
-        """How many of the next BATCH frames can be decoded: all of them, or at the end those that are left."""
+        """How many of the next batch of frames can be decoded: all of them, or at the end those that are left."""
+        batch = self.cadence.batch
         if frames is not None:
-            return min(BATCH, frames - state.frame)
-        needed = (state.frame + BATCH - 1) / fps * FEATURE_RATE_HZ + KEY_OFFSETS[-1] + 1
-        return BATCH if needed <= state.first + len(state.heard.contact) - 1 else 0
+            return min(batch, frames - state.frame)
+        needed = (state.frame + batch - 1) / fps * FEATURE_RATE_HZ + KEY_OFFSETS[-1] + 1
+        return batch if needed <= state.first + len(state.heard.contact) - 1 else 0
 
     def _decode(
         self, state: MotionState, time_s: np.ndarray, query: SurfaceQuery, lids: Lids, count: int
@@ -236,6 +246,11 @@ class MMTalkerPerformance:
     query: SurfaceQuery
     lids: Lids
     fps: float
+
+    @property
+    def latency_s(self) -> float:
+        """See `Performance.latency_s`."""
+        return self.motion.latency_s(self.fps, self.encoder.block) + self.encoder.lookahead_s
 
     def start(self, pivots: Pivots) -> MMTalkerState:
         """See `Performance.start`."""

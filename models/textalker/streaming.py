@@ -15,7 +15,7 @@ from scipy.sparse import diags, vstack
 from models.atlas import Anchors
 from models.core import CodeBatch, Waveform, frame_count
 from models.errors import CheckpointError
-from models.features import EncoderState, Samples, SpeechEncoder
+from models.features import FEATURE_RATE_HZ, EncoderState, Samples, SpeechEncoder
 from models.mmtalker.streaming import Lids
 from models.performance import Pivots, Step, perform
 from models.puppet import MotionBatch
@@ -23,7 +23,7 @@ from models.runtime import Runtime
 from models.template import Head
 from models.textalker.codes import RATE_HZ
 from models.textalker.decoding import MapDecoders
-from models.textalker.denoiser import Denoiser
+from models.textalker.denoiser import REACH, Denoiser
 from models.textalker.maps import MOTION_UNIT_M, MotionMaps
 from models.textalker.playback import NOTHING_PLAYED, MapQuery, Playback, Timeline, play_on, timeline
 from models.textalker.windows import LatentBatch, LatentMotion, LatentState
@@ -145,6 +145,13 @@ class TexTalkerPerformance:
     coding: TexTalkerCoding
     query: MapQuery
     fps: float
+
+    @property
+    def latency_s(self) -> float:
+        """See `Performance.latency_s`: a window, and a moment more for frames between it and the next."""
+        encoder, config = self.coding.encoder, self.coding.motion.latents.config
+        heard = (config.hop + REACH + encoder.block) / FEATURE_RATE_HZ
+        return 1 / RATE_HZ + heard + encoder.lookahead_s
 
     def start(self, pivots: Pivots) -> TexTalkerState:
         """See `Stepwise.start`."""
