@@ -19,6 +19,7 @@ from service.encoders.textures import png
 from service.fields import TEXTURES
 from service.form import open_form
 from service.formats import format_accepted, format_named
+from service.isolation import Decode
 from service.problems import validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
@@ -65,7 +66,7 @@ async def animate(
     Everything is checked before the first byte. A stream that fails later is cut: it lacks the end that its transfer
     coding and its format call for.
     """
-    clip = await run_for(request, partial(start_clip, engine, form, runtime.settings))
+    clip = await run_for(request, partial(start_clip, engine, form, runtime.settings, decode=runtime.decode))
     return ClipStream(
         clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", stall_s=runtime.settings.stall_s
     )
@@ -139,14 +140,19 @@ def check_names(form: AnimateForm, engine: Engine) -> None:
 
 
 def start_clip(
-    engine: Engine, form: AnimateForm, settings: Settings, check_client: Callable[[], None] = lambda: None
+    engine: Engine,
+    form: AnimateForm,
+    settings: Settings,
+    check_client: Callable[[], None] = lambda: None,
+    *,
+    decode: Decode = decode_audio,
 ) -> Clip:
     """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left.
 
     `check_client` is called while a head of one's own is registered, and may raise.
     """
     limits = AudioLimits(settings.max_upload_bytes, settings.max_audio_s)
-    waveform = decode_audio(form.audio.file, limits)
+    waveform = decode(form.audio.file, limits)
     frames, neutral = frame_count(waveform.duration_s, form.fps), _own_size(form)
     _check_texels(frames, form, neutral, settings)
     pivot, template = _one_off_style(engine, form), _one_off_head(engine, form, settings, check_client)

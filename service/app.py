@@ -74,18 +74,22 @@ async def _lifespan(app: FastAPI, *, engine: Engine | None) -> AsyncIterator[Non
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+    if (isolation := app.state.runtime.isolation) is not None:
+        isolation.close()
 
 
 async def _load(runtime: Runtime, engine: Engine | None) -> None:
     try:
-        runtime.warm_engine = await to_thread.run_sync(_warm_engine, runtime.settings, engine)
+        runtime.warm_engine = await to_thread.run_sync(_warm_engine, runtime, engine)
     except Exception as error:
         log.error("the engine does not start", exc_info=None if isinstance(error, TalkerError) else error)
         runtime.failure = error
 
 
-def _warm_engine(settings: Settings, engine: Engine | None) -> Engine:
-    engine = engine or open_engine(settings)
+def _warm_engine(runtime: Runtime, engine: Engine | None) -> Engine:
+    if runtime.isolation is not None:
+        runtime.isolation.warm_up()
+    engine = engine or open_engine(runtime.settings)
     engine.warm_up()
     return engine
 

@@ -7,8 +7,10 @@ from anyio import sleep
 from fastapi import Depends, Request
 
 import models.engine
+from models.audio import decode_audio
 from models.engine import Engine, Sampling
 from models.errors import EngineLost
+from service.isolation import Decode, Isolation
 from service.problems import NotReady
 from service.settings import Settings
 from service.slots import Slots
@@ -46,9 +48,15 @@ class Runtime:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.slots = Slots(settings.concurrency or 1, settings.queue)
+        self.isolation = Isolation(settings.max_audio_s) if settings.isolate else None
         self.warm_engine: Engine | None = None
         self.failure: Exception | None = None
         """Why the engine does not start: the server stops when it sees it."""
+
+    @property
+    def decode(self) -> Decode:
+        """What decodes the audio of requests."""
+        return decode_audio if self.isolation is None else self.isolation.decode
 
     @property
     def engine(self) -> Engine:

@@ -93,6 +93,10 @@ class Settings(BaseSettings):
         description="Seconds that a client may leave the stream unread before it is cut and its slot freed.",
     )
 
+    isolate: bool = Field(
+        default=True,
+        description="Whether the service decodes audio in processes of their own, which a forged file may crash.",
+    )
     max_upload_bytes: int = Field(
         default=128 * MIB,
         ge=1,

@@ -2,6 +2,7 @@
 
 import io
 import math
+import os
 import threading
 import time
 import wave
@@ -44,6 +45,8 @@ if TYPE_CHECKING:  # tests of models and training do without the service
     from fastapi.testclient import TestClient
 
     from service.settings import Settings
+
+os.environ.setdefault("TALKER_ISOLATE", "false")  # a worker for each app of each test takes its time
 
 WAIT_S = 20.0
 """How long a test waits for what must happen; only a failure waits that long."""
