@@ -20,6 +20,7 @@ from service.fields import TEXTURES
 from service.form import open_form
 from service.formats import format_accepted, format_named
 from service.isolation import Decode
+from service.live.messages import LiveHello
 from service.problems import validated
 from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
@@ -78,6 +79,11 @@ def check_form(form: AnimateForm, settings: Settings) -> None:
     if form.engine not in ENGINES:
         raise UnknownName("engine", form.engine, ENGINES)
     check_combination(form)
+    check_limits(form, settings)
+
+
+def check_limits(form: AnimateForm | LiveHello, settings: Settings) -> None:
+    """Refuse more points or frames per second than the operator allows."""
     for field, number, limit in (
         ("resolution", form.resolution or 0, settings.max_points),
         ("fps", form.fps, settings.max_fps),
@@ -128,7 +134,7 @@ def _impossible(message: str, field: str) -> OutOfRange:
     return OutOfRange(message, field=field, code="impossible_combination")
 
 
-def check_names(form: AnimateForm, engine: Engine) -> None:
+def check_names(form: AnimateForm | LiveHello, engine: Engine) -> None:
     """Refuse a template or a style that the engine does not know, whether or not another field overrides it."""
     parse_style(form.style, engine.styles)
     try:

@@ -19,6 +19,7 @@ from service.contract import install_contract
 from service.docs import install_docs
 from service.head_method import HeadAsGet
 from service.keys import KeyRing
+from service.live.route import live
 from service.problems import install_problems
 from service.request_id import RequestId
 from service.runtime import Runtime, open_engine
@@ -33,6 +34,8 @@ Speech and a head go in; a talking head comes out.
 
 Lengths are metres, times are seconds, +Y is up and +Z forward. A refusal is an RFC 9457 problem with a stable `code`.
 Unknown fields and query parameters are refused, not ignored.
+
+`WS /live` animates sound while it is spoken; docs/live.md tells what goes over the wire, which OpenAPI cannot.
 """
 
 
@@ -58,6 +61,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     install_problems(app)
     for module in (animate, upsample, codec, styles, templates, info, health):
         app.include_router(module.router)
+    app.router.add_websocket_route("/live", live)
     install_docs(app)
     install_studio(app)
     install_contract(app)

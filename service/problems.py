@@ -1,5 +1,6 @@
 """Refusals on the wire: RFC 9457 `application/problem+json`, one table from error class to status."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -69,6 +70,7 @@ STATUSES: Mapping[type[TalkerError], int] = {
 
 # Codes of refusals that routing or the framework makes; the rest carry their own.
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed"}
+FAILED = "the service failed; nothing is wrong with the request. Try again, and quote the request id if it stays"
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
@@ -106,6 +108,21 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The refusal as a response; it carries what middleware adds to others, as a 500 is sent outside of it."""
+    body = json.dumps(problem_fields(request, status, detail, code=code, field=field, known=known))
+    own = {**sniffing.HEADERS, "X-Request-Id": request.state.request_id}
+    return Response(body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), **own})
+
+
+def problem_fields(
+    request: HTTPConnection,
+    status: int,
+    detail: str,
+    *,
+    code: str,
+    field: str | None = None,
+    known: list[str] | None = None,
+) -> dict[str, Any]:
+    """The refusal as JSON."""
     problem = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
@@ -116,9 +133,7 @@ def problem_response(
         known=known,
         request_id=request.state.request_id,
     )
-    body = problem.model_dump_json(exclude={"known"} if known is None else None)
-    own = {**sniffing.HEADERS, "X-Request-Id": problem.request_id}
-    return Response(body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), **own})
+    return problem.model_dump(mode="json", exclude={"known"} if known is None else None)
 
 
 def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:
@@ -213,5 +228,4 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 async def _on_failure(request: Request, error: Exception) -> Response:
     """Log the failure under the request's id; tell the client nothing but that id."""
     log.error("request %s failed: %s %s", request.state.request_id, request.method, request.url.path, exc_info=error)
-    detail = "the service failed; nothing is wrong with the request. Try again, and quote the request id if it stays"
-    return problem_response(request, 500, detail, code="internal")
+    return problem_response(request, 500, FAILED, code="internal")

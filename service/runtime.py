@@ -11,6 +11,7 @@ from models.audio import decode_audio
 from models.engine import Engine, Sampling
 from models.errors import EngineLost
 from service.isolation import Decode, Isolation
+from service.live.sessions import LiveSessions
 from service.problems import NotReady
 from service.settings import Settings
 from service.slots import Slots
@@ -43,12 +44,13 @@ def open_engine(settings: Settings) -> Engine:
 
 
 class Runtime:
-    """Settings, slots, and the engine once it is warm."""
+    """Settings, slots, live streams, and the engine once it is warm."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.slots = Slots(settings.concurrency or 1, settings.queue)
         self.isolation = Isolation(settings.max_audio_s) if settings.isolate else None
+        self.live = LiveSessions(settings.live_sessions)
         self.warm_engine: Engine | None = None
         self.failure: Exception | None = None
         """Why the engine does not start: the server stops when it sees it."""

@@ -13,6 +13,9 @@ from service.settings import Settings
 UNSENT_BYTES = 64 * 1024
 """What the kernel holds of an answer that it has not sent: little, so that slow readers are told from stalled ones."""
 
+MESSAGE_BYTES = 256 * 1024
+"""The longest message to `/live`: 8 s of sound at 16 kHz. One that is held back holds back pongs behind it, too."""
+
 
 class Server(uvicorn.Server):
     """`Server(create_app()).run()` serves until SIGTERM or Ctrl-C; streams then have `drain_s` to end.
@@ -31,6 +34,9 @@ class Server(uvicorn.Server):
             log_level=settings.log_level.upper(),
             server_header=False,
             timeout_graceful_shutdown=settings.drain_s,
+            ws="websockets-sansio",
+            ws_max_size=MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # positions do not deflate, and what inflates is no longer small
         )
         super().__init__(config)
 
@@ -47,6 +53,11 @@ class Server(uvicorn.Server):
         if hasattr(socket, "TCP_NOTSENT_LOWAT"):
             for listener in (listener for server in self.servers for listener in server.sockets):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop; live streams are told first, as uvicorn would only cut them."""
+        await self._runtime.live.close()
+        await super().shutdown(sockets)
 
     async def on_tick(self, counter: int) -> bool:
         """Whether to stop; uvicorn asks ten times a second."""

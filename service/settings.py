@@ -97,6 +97,19 @@ class Settings(BaseSettings):
         default=True,
         description="Whether the service decodes audio in processes of their own, which a forged file may crash.",
     )
+    live_sessions: int = Field(
+        default=1, ge=1, description="Live streams at once, beside the slots; beyond that the answer is 503 `busy`."
+    )
+    live_ahead_s: float = Field(
+        default=10,
+        gt=0,
+        description="Seconds of sound that a live stream holds before it is animated; then nothing is read.",
+    )
+    live_idle_s: float = Field(
+        default=60, gt=0, description="Seconds without a message after which a live stream is closed."
+    )
+    live_max_s: float = Field(default=3600, gt=0, description="Longest live stream, in seconds.")
+
     max_upload_bytes: int = Field(
         default=128 * MIB,
         ge=1,

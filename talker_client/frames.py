@@ -64,14 +64,14 @@ class FramesSource:
 
 @dataclass(frozen=True, eq=False)
 class FramesHeader:
-    """What is known before the first frame. `fields` is the JSON.
+    """What is known before the first frame. `fields` is the JSON. A live stream has no `frame_count`.
 
     `arrays` holds vertices, faces, uvs and uv_faces; with wrinkles base_color, too: times exp(log ratio) it is a
     frame's texture. Without a `source`, positions are in metres, +Y up and +Z forward.
     """
 
     fps: float
-    frame_count: int
+    frame_count: int | None
     arrays: dict[str, NDArray[Any]]
     fields: dict[str, Any]
     source: FramesSource | None = None
@@ -103,16 +103,24 @@ def _source(fields: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> FramesSo
 
 
 def _chunks(file: Readable, header: FramesHeader) -> Iterator[FramesChunk]:
-    layouts, came = [header.fields[name] for name in ("positions", "wrinkles") if name in header.fields], 0
+    came = 0
     while (message := _message(file, CHUNK, END))[0] == CHUNK:
-        start, count = RANGE.unpack_from(message[1])
-        if start != came:
-            raise FramesError(f"a chunk begins at frame {start}; wanted frame {came}; ask for the stream again")
-        positions, *wrinkles = _parts(message[1][RANGE.size :], count, layouts)
-        yield FramesChunk(start, positions, wrinkles[0] if wrinkles else None)
-        came += count
-    if not came == header.frame_count == json.loads(message[1])["frames"]:
-        raise FramesError(f"{came} frames came; wanted {header.frame_count}; ask for the stream again")
+        chunk = read_chunk(message[1], header)
+        if chunk.start != came:
+            raise FramesError(f"a chunk begins at frame {chunk.start}; wanted frame {came}; ask for the stream again")
+        yield chunk
+        came += len(chunk.positions)
+    frames = json.loads(message[1])["frames"]
+    if not came == frames == (frames if header.frame_count is None else header.frame_count):
+        raise FramesError(f"{came} frames came; wanted {header.frame_count or frames}; ask for the stream again")
+
+
+def read_chunk(body: bytes, header: FramesHeader) -> FramesChunk:
+    """The frames of a CHNK message's body."""
+    layouts = [header.fields[name] for name in ("positions", "wrinkles") if name in header.fields]
+    start, count = RANGE.unpack_from(body)
+    positions, *wrinkles = _parts(body[RANGE.size :], count, layouts)
+    return FramesChunk(start, positions, wrinkles[0] if wrinkles else None)
 
 
 def _parts(body: bytes, count: int, layouts: list[dict[str, Any]]) -> Iterator[NDArray[Any]]:

@@ -9,13 +9,14 @@ import wave
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
 from models.core import (
+    SAMPLE_RATE_HZ,
     AnimateOptions,
     Clip,
     CodeBatch,
@@ -32,8 +33,10 @@ from models.core import (
 from models.engine import ENGINES, TemplateInfo
 from models.errors import Conflict, MalformedInput, OutOfRange, Protected, UnknownName, UnsupportedMedia
 from models.lips import LipSeal
+from models.live import Live, check_live
 from models.meshes.record import MeshLimits
-from models.puppet import Puppet
+from models.performance import Pivots, Step
+from models.puppet import MotionBatch, Puppet
 from models.styles import parse_style
 from models.template import Component, Report
 from models.textalker.codec import CodecHead
@@ -92,6 +95,37 @@ def fake_style(id: str, origin: str = "shipped", value: float = 0.0) -> StylePiv
     """A style of both parts, all of whose latents are `value`."""
     latents = np.full(4, value, np.float32)
     return StylePivot(id, f"{id}, for tests", origin, {"opening_mm": 1.5}, latents, latents)
+
+
+class FakeState(NamedTuple):
+    style: float
+    samples: int
+    frame: int
+
+
+@dataclass(frozen=True)
+class FakePerformance:
+    """models.performance.Performance: a frame is there when its sound is; calm is a centimetre off."""
+
+    vertices: int
+    fps: float
+    latency_s: float = 0.0
+
+    def start(self, pivots: Pivots) -> FakeState:
+        return FakeState(float(pivots.motion[0]), 0, 0)
+
+    def restyle(self, state: FakeState, pivots: Pivots) -> FakeState:
+        return state._replace(style=float(pivots.motion[0]))
+
+    def step(self, state: FakeState, samples: np.ndarray, duration_s: float | None) -> Step[FakeState]:
+        heard = state.samples + len(samples)
+        done = frame_count(heard / SAMPLE_RATE_HZ if duration_s is None else duration_s, self.fps)
+        times = np.arange(state.frame, done) / self.fps
+        moved = 0.001 * np.sin(1 + np.arange(state.frame, done)) + 0.01 * state.style
+        offsets = np.tile(moved.astype(np.float32)[:, None, None], (1, self.vertices, 3))
+        if len(times):
+            yield MotionBatch(state.frame, times.astype(np.float32), offsets, offsets[:, :0], offsets[:, 0, 0])
+        return FakeState(state.style, heard, done)
 
 
 class FakeEngine:
@@ -223,6 +257,30 @@ class FakeEngine:
     def _mixed(self, expression: str, field: str) -> np.ndarray:
         shares = parse_style(expression, self.styles, field=field)
         return sum(np.float32(share) * self.styles[id].motion for id, share in shares.items())
+
+    def live(
+        self,
+        options: AnimateOptions,
+        *,
+        template: str | TemplateInfo = "default",
+        pivot: StylePivot | None = None,
+        rate_hz: int = SAMPLE_RATE_HZ,
+    ) -> Live:
+        check_live(options, rate_hz)
+        self.check(options, template=template, pivot=pivot)
+        mesh = (self.templates[template] if isinstance(template, str) else template).mesh
+
+        def pose(batch: MotionBatch) -> Iterator[Frame]:
+            for index, moved in enumerate(batch.offsets, batch.first):
+                self._misbehave(index)
+                self.made += 1
+                yield Frame(index, index / options.fps, mesh.vertices + np.float32(options.intensity) * moved)
+
+        def pivots(wanted: AnimateOptions) -> Pivots:
+            shares = parse_style(wanted.motion_style, self.styles, field="motion_style")
+            return Pivots(np.float32([shares.get("calm", 0.0)]), None)
+
+        return Live(mesh, options, FakePerformance(len(mesh.vertices), options.fps), pose, pivots, rate_hz)
 
     def _frames(self, count: int, options: AnimateOptions, mesh: Mesh) -> Iterator[Frame]:
         try:

@@ -11,7 +11,9 @@ from test_encoders import FPS, bumpy_clip, bumpy_mesh, clip_of, encoded, folds, 
 from test_textures import noise_png
 from uploads import MATERIALS, uploaded
 
+from models.core import Frame
 from service.encoders import ENCODERS, encode
+from service.encoders.frames import chunk, ending, opening
 from service.encoders.textures import TextureComposer
 from talker_client.frames import CHUNK, END, PREFIX, RANGE, FramesError, read_frames
 
@@ -54,6 +56,18 @@ def test_positions_mesh_and_header_are_read_back_exactly() -> None:
     read = list(chunks)
     assert [chunk.start for chunk in read] == list(range(40))
     assert (np.concatenate([chunk.positions for chunk in read]) == mesh.vertices + offsets).all()
+
+
+def test_a_stream_that_does_not_know_its_length_ends_with_it() -> None:
+    """As live streams are; one that was cut is told all the same."""
+    mesh = bumpy_mesh()
+    offsets = smooth_motion(mesh, 3)
+    head = b"".join(opening(mesh, {"fps": FPS, "frame_count": None}))
+    body = b"".join(chunk(mesh, Frame(k, k / FPS, mesh.vertices + offsets[k])) for k in range(3))
+    assert [part.start for part in read_frames(BytesIO(head + body + ending(3)))[1]] == [0, 1, 2]
+    for tail in (ending(4), b""):
+        with pytest.raises(FramesError):
+            list(read_frames(BytesIO(head + body + tail))[1])
 
 
 def test_wrinkles_are_read_back_at_the_size_that_was_asked_for_with_the_neutral_texture() -> None:

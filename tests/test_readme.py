@@ -128,7 +128,7 @@ def test_its_python_prints_a_line_a_frame(environment: dict[str, str], tmp_path:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "CONTRIBUTING.md", "weights/README.md", "docs/formats.md", "docs/heads.md"]
+    "page", ["README.md", "CONTRIBUTING.md", "weights/README.md", "docs/formats.md", "docs/heads.md", "docs/live.md"]
 )
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page

@@ -65,6 +65,10 @@ def test_an_unknown_variable_is_refused_with_the_near_ones(
         ("stall_s", "inf"),
         ("max_fps", "240"),
         ("log_level", "loud"),
+        ("live_sessions", "0"),
+        ("live_ahead_s", "0"),
+        ("live_idle_s", "nan"),
+        ("live_max_s", "inf"),
     ],
 )
 def test_a_value_out_of_range_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

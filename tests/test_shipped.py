@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import wait_until
 from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
 from test_glb import Glb
 
 from models.audio import AudioLimits, decode_audio
@@ -35,6 +36,29 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     with TestClient(create_app(settings)) as client:
         wait_until(lambda: client.get("/health/ready").status_code == 200, seconds=280)
         yield client
+
+
+@pytest.mark.parametrize(("engine", "far_m"), [("mmtalker", 1e-5), ("textalker", 0.0)])
+def test_live_is_the_clip(service: TestClient, engine: str, far_m: float) -> None:
+    """The same sound over /live and to /animate: textalker to the bit, mmtalker on its finer grid."""
+    sound = decode_audio(VOICE.read_bytes(), AudioLimits(10**7, 60)).samples
+    answer = service.post(
+        "/animate", data={"format": "npz-stream", "engine": engine, "style": "smiling"}, files={"audio": wav(sound)}
+    )
+    wanted = np.concatenate([chunk.positions for chunk in read_frames(io.BytesIO(answer.content))[1]])
+    with service.websocket_connect("/live") as stream:
+        stream.send_json({"engine": engine, "style": "smiling", "delivery": "burst"})
+        for piece in np.split((sound * 32767).astype("<i2"), range(2000, len(sound), 2000)):
+            stream.send_bytes(piece.tobytes())
+        stream.send_json({"type": "end"})
+        with pytest.raises(WebSocketDisconnect) as closed:
+            messages = []
+            while True:
+                messages.append(stream.receive_bytes())
+    header, chunks = read_frames(io.BytesIO(b"".join(messages)))
+    assert closed.value.code == 1000
+    assert header.fields["live"]["latency_s"] < (1.4 if engine == "mmtalker" else 4.7)
+    assert np.abs(np.concatenate([chunk.positions for chunk in chunks]) - wanted).max() <= far_m
 
 
 def wav(samples: np.ndarray, rate_hz: int = RATE_HZ) -> bytes:

@@ -1,7 +1,7 @@
 """`npz-stream`: framed binary for programs. docs/formats.md has it byte by byte."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from models.core import Clip, Frame, Mesh
 from service.encoders.base import FrameEncoder
 from service.encoders.textures import composer_of
 from talker_client.frames import ARRAY, CHUNK, END, HEADER, MAGIC, PREFIX, RANGE
+
+NO_ARRAYS: Mapping[str, np.ndarray] = {}
 
 
 class FramesEncoder(FrameEncoder):
@@ -24,39 +26,48 @@ class FramesEncoder(FrameEncoder):
 
     def begin(self, clip: Clip) -> Iterator[bytes]:
         """Yield magic, header and the mesh."""
-        self._frame_count, self._mesh, mesh = clip.frame_count, clip.mesh, clip.mesh
-        arrays = {
-            "vertices": mesh.own(mesh.vertices).astype("<f4"),
-            "faces": mesh.faces.astype("<i4"),
-            "uvs": mesh.uvs.astype("<f4"),
-            "uv_faces": mesh.uv_faces.astype("<i4"),
-        }
-        if mesh.source is not None:
-            arrays |= {"polygon": mesh.source.polygon.astype("<i4"), "material": mesh.source.material.astype("<i4")}
+        self._frame_count, self._mesh = clip.frame_count, clip.mesh
         self._composer = composer_of(clip)
-        if self._composer is not None:
-            arrays["base_color"] = self._composer.base
-        yield MAGIC + _message(HEADER, _json(_header(clip, arrays)))
-        for array in arrays.values():
-            yield _message(ARRAY, array.tobytes())
+        colour = {} if self._composer is None else {"base_color": self._composer.base}
+        yield from opening(clip.mesh, _facts(clip), colour)
 
     def frame(self, frame: Frame) -> Iterator[bytes]:
         """Yield a CHNK of one frame, its wrinkles apart: nothing waits."""
-        body = RANGE.pack(frame.index, 1) + self._mesh.own(frame.vertices).astype("<f4").tobytes()
         if self._composer is None:
-            yield _message(CHUNK, body)
+            yield chunk(self._mesh, frame)
         else:
             assert frame.wrinkles is not None
             wrinkles = self._composer.log_ratio(frame.wrinkles).astype("<f2", copy=False)
-            yield PREFIX.pack(CHUNK, len(body) + wrinkles.nbytes) + body
+            yield chunk(self._mesh, frame, wrinkles.nbytes)
             yield wrinkles.tobytes()
 
     def end(self) -> Iterator[bytes]:
         """Yield the end message, without which a reader takes the stream for cut."""
-        yield _message(END, _json({"status": "complete", "frames": self._frame_count}))
+        yield ending(self._frame_count)
 
 
-def _header(clip: Clip, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def opening(mesh: Mesh, facts: Mapping[str, Any], more_arrays: Mapping[str, np.ndarray] = NO_ARRAYS) -> Iterator[bytes]:
+    """What comes before the first frame, a message at a time; the magic is with the header."""
+    arrays = _arrays(mesh) | dict(more_arrays)
+    listed = [{"name": name, "dtype": array.dtype.str, "shape": list(array.shape)} for name, array in arrays.items()]
+    positions = {"dtype": "<f4", "shape": list(mesh.vertices.shape)}
+    yield MAGIC + _message(HEADER, _json({**facts, "positions": positions, **_source(mesh), "arrays": listed}))
+    for array in arrays.values():
+        yield _message(ARRAY, array.tobytes())
+
+
+def chunk(mesh: Mesh, frame: Frame, more_bytes: int = 0) -> bytes:
+    """A frame as a message, of which the caller sends the last `more_bytes`."""
+    body = RANGE.pack(frame.index, 1) + mesh.own(frame.vertices).astype("<f4").tobytes()
+    return PREFIX.pack(CHUNK, len(body) + more_bytes) + body
+
+
+def ending(frames: int) -> bytes:
+    """The last message, after so many frames."""
+    return _message(END, _json({"status": "complete", "frames": frames}))
+
+
+def _facts(clip: Clip) -> dict[str, Any]:
     wrinkles = {"wrinkles": {"dtype": "<f2", "shape": [clip.texture, clip.texture, 3]}} if clip.texture else {}
     return {
         "fps": clip.fps,
@@ -64,13 +75,20 @@ def _header(clip: Clip, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
         "seed": clip.seed,
         "engine": clip.engine,
         "checkpoints": dict(clip.checkpoints),
-        "positions": {"dtype": "<f4", "shape": list(clip.mesh.vertices.shape)},
         **wrinkles,
-        **_source(clip.mesh),
-        "arrays": [
-            {"name": name, "dtype": array.dtype.str, "shape": list(array.shape)} for name, array in arrays.items()
-        ],
     }
+
+
+def _arrays(mesh: Mesh) -> dict[str, np.ndarray]:
+    arrays = {
+        "vertices": mesh.own(mesh.vertices).astype("<f4"),
+        "faces": mesh.faces.astype("<i4"),
+        "uvs": mesh.uvs.astype("<f4"),
+        "uv_faces": mesh.uv_faces.astype("<i4"),
+    }
+    if mesh.source is not None:
+        arrays |= {"polygon": mesh.source.polygon.astype("<i4"), "material": mesh.source.material.astype("<i4")}
+    return arrays
 
 
 def _source(mesh: Mesh) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""`WS /live`: sound in while it is spoken, frames out: docs/live.md."""
