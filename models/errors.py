@@ -10,7 +10,9 @@
     │   ├── UnsupportedMedia      not audio, not a mesh, unknown format          415
     │   └── OutOfRange            out of range, or an impossible combination     422
     ├── Busy                      every slot is taken: try again                 503
-    │   └── EngineLost            no machine of the cluster answers: try again   503
+    │   ├── EngineLost            no machine of the cluster answers: try again   503
+    │   ├── TooMany               one client has its share: try again            429
+    │   └── StorageFull           the disk is full: try again                    503
     └── CheckpointError           weights are missing, damaged or do not fit     500
 
 Match errors by class, never by message. A message has three parts: what came, what was wanted, what to do.
@@ -136,6 +138,18 @@ class EngineLost(Busy):
     """No machine of the cluster answers, or those that did were lost again and again."""
 
     code = "engine_lost"
+
+
+class TooMany(Busy):
+    """One client alone has more than its share."""
+
+    code = "too_many_requests"
+
+
+class StorageFull(Busy):
+    """The disk is full."""
+
+    code = "storage_full"
 
 
 class CheckpointError(TalkerError):

@@ -1,6 +1,7 @@
 """`POST /animate`: speech in, an animation out, with everything checked before the first byte."""
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, BinaryIO, TypeVar
 
@@ -39,12 +40,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmE
     A service that is full says so before it reads the upload.
     """
     runtime.slots.check()
-    async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="audio") as fields:
-        if "format" not in fields:
-            fields["format"] = format_accepted(request.headers.get("accept"))
-        form = validated(AnimateForm, fields)
-        check_form(form, runtime.settings)
-        check_names(form, engine)
+    async with open_animate_form(request, runtime.settings, engine) as form:
         yield form
 
 
@@ -71,6 +67,18 @@ async def animate(
     return ClipStream(
         clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", stall_s=runtime.settings.stall_s
     )
+
+
+@asynccontextmanager
+async def open_animate_form(request: Request, settings: Settings, engine: Engine) -> AsyncIterator[AnimateForm]:
+    """The form of a request with its fields checked; its uploads are open until the exit."""
+    async with open_form(request, max_upload_bytes=settings.max_upload_bytes, field="audio") as fields:
+        if "format" not in fields:
+            fields["format"] = format_accepted(request.headers.get("accept"))
+        form = validated(AnimateForm, fields)
+        check_form(form, settings)
+        check_names(form, engine)
+        yield form
 
 
 def check_form(form: AnimateForm, settings: Settings) -> None:

@@ -18,6 +18,8 @@ from service.authorization import Authorization
 from service.contract import install_contract
 from service.docs import install_docs
 from service.head_method import HeadAsGet
+from service.jobs import routes as jobs
+from service.jobs.worker import Worker
 from service.keys import KeyRing
 from service.live.route import live
 from service.problems import install_problems
@@ -59,7 +61,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.add_middleware(NoSniffing)
     app.add_middleware(RequestId)
     install_problems(app)
-    for module in (animate, upsample, codec, styles, templates, info, health):
+    for module in (animate, jobs, upsample, codec, styles, templates, info, health):
         app.include_router(module.router)
     app.router.add_websocket_route("/live", live)
     install_docs(app)
@@ -70,16 +72,21 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI, *, engine: Engine | None) -> AsyncIterator[None]:
-    """Load the engine beside the server, so that `/health/live` answers at once."""
+    """Load the engine beside the server, so that `/health/live` answers at once; jobs are made from then on."""
     runtime: Runtime = app.state.runtime
+    worker = app.state.worker = Worker(runtime)
+    await worker.open()
+    working = asyncio.create_task(worker.run())
     tasks = [asyncio.create_task(work) for work in (_load(runtime, engine), runtime.follow())]
     yield
+    worker.stop()
+    await working
     for task in tasks:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-    if (isolation := app.state.runtime.isolation) is not None:
-        isolation.close()
+    if runtime.isolation is not None:
+        runtime.isolation.close()
 
 
 async def _load(runtime: Runtime, engine: Engine | None) -> None:

@@ -17,7 +17,7 @@ from service.schemas import AnimateForm, ExampleForm, StyleMix, TemplateForm, Up
 
 Responses = dict[int | str, dict[str, Any]]
 
-SUCCESSES = {"200", "201", "204"}
+SUCCESSES = {"200", "201", "202", "204", "206"}
 COMPONENTS = "#/components/"
 
 REASONS = {
@@ -30,17 +30,27 @@ REASONS = {
     406: ("NotAcceptable", "No format meets `Accept`."),
     409: (
         "Conflict",
-        "The id exists (`id_exists`), or what was shipped cannot be removed (`shipped_style`, `shipped_template`).",
+        "The id exists (`id_exists`), what was shipped cannot be removed (`shipped_style`, `shipped_template`), or the "
+        "job is not finished (`not_finished`).",
     ),
     413: ("TooLarge", "Over a limit; `detail` gives the number and the limit."),
     415: (
         "UnsupportedMedia",
         "Not the media type that is wanted, not audio, a mesh, a picture or an example, or an unknown format.",
     ),
+    416: ("BadRange", "No part of the file is in `Range`, or it is none."),
     422: ("OutOfRange", "Out of range, an impossible combination, or a mesh that is no head."),
+    429: ("TooMany", "More than one client's share: unfinished jobs (`too_many_jobs`)."),
     500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
-    503: ("Busy", "Every slot is taken (`busy`), or the engine is still warming up (`not_ready`)."),
+    503: (
+        "Busy",
+        "Every slot is taken (`busy`), the engine is still warming up (`not_ready`), the disk is full "
+        "(`storage_full`), or what holds the jobs does not answer (`storage_busy`, `storage_unreachable`).",
+    ),
 }
+
+REFUSED_WITH = {401: ("WWW-Authenticate",), 416: ("Content-Range",), 429: ("Retry-After",), 503: ("Retry-After",)}
+"""Headers of a refusal, by its status."""
 
 HEADERS = {
     request_id.HEADER: {
@@ -54,6 +64,8 @@ HEADERS = {
     "X-Accel-Buffering": {"description": "`no`: a proxy must not hold frames back.", "schema": {"type": "string"}},
     "ETag": {"description": "The file's sha256, for `If-None-Match`.", "schema": {"type": "string"}},
     "Cache-Control": {"description": "`no-cache`: keep it, and ask whether it changed.", "schema": {"type": "string"}},
+    "Accept-Ranges": {"description": "`bytes`: parts can be had.", "schema": {"type": "string"}},
+    "Content-Range": {"description": "Which bytes, of how many.", "schema": {"type": "string"}},
     "Location": {"description": "The path of what was made.", "schema": {"type": "string"}},
     "Content-Disposition": {"description": "A file name, made from the upload's.", "schema": {"type": "string"}},
 }
@@ -63,9 +75,6 @@ def headers(*names: str) -> dict[str, Any]:
     """References to HEADERS, the request id's among them."""
     return {name: {"$ref": f"{COMPONENTS}headers/{name}"} for name in (request_id.HEADER, *names)}
 
-
-RETURNS = {401: ("WWW-Authenticate",), 503: ("Retry-After",)}
-"""Headers that tell a client how to come back, by the status of the refusal."""
 
 BODIES = (AnimateForm, ExampleForm, StyleMix, TemplateForm, UpsampleForm)
 """What our own code reads, and FastAPI therefore does not know."""
@@ -129,6 +138,8 @@ def _amend(contract: dict[str, Any]) -> None:
         responses = operation["responses"]
         for status in SUCCESSES & responses.keys():
             responses[status].setdefault("headers", headers())
+        for content in responses.get("200", {}).get("content", {}).values():
+            content.pop("itemSchema", None)  # OpenAPI 3.2's, of events, in a document of 3.1
         responses |= {status: {"$ref": r["$ref"]} for status, r in responses.items() if "$ref" in r}
         if "$ref" not in responses.get("422", {"$ref": ""}):
             del responses["422"]
@@ -157,7 +168,7 @@ def _open(paths: dict[str, Any]) -> None:
 def _problem(status: int, reason: str) -> dict[str, Any]:
     return {
         "description": reason,
-        "headers": headers(*RETURNS.get(status, ())),
+        "headers": headers(*REFUSED_WITH.get(status, ())),
         "content": {problems.MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}schemas/{Problem.__name__}"}}},
     }
 

@@ -11,7 +11,12 @@ KEEP = {"Cache-Control": "no-cache"}
 def unless_held(request: Request, content: bytes, media_type: str, etag: str, headers: Mapping[str, str]) -> Response:
     """The file, or 304 where `If-None-Match` names its entity tag (RFC 9110, section 13.1.2)."""
     fields = KEEP | {"ETag": etag} | dict(headers)
-    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
-    if etag in known or known == ["*"]:
+    if is_held(request, etag):
         return Response(status_code=304, headers=fields)
     return Response(content, media_type=media_type, headers=fields)
+
+
+def is_held(request: Request, etag: str) -> bool:
+    """Whether `If-None-Match` names the entity tag."""
+    known = [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]
+    return etag in known or known == ["*"]

@@ -10,6 +10,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.types import Message
 
 from models.errors import SHOWN, MalformedInput, TooLarge, UnsupportedMedia
+from service.disk import refusing_full_disk
 
 MEDIA_TYPE = "multipart/form-data"
 CHARSETS = (b"", b"utf-8", b"us-ascii")
@@ -29,7 +30,8 @@ async def open_form(
     All files together may have max_upload_bytes. The size is checked by Content-Length before anything is read, and by
     counting while it is read; `field` is what the refusal names.
     Raises UnsupportedMedia for a body that is no multipart form, TooLarge, and MalformedInput for broken framing, a
-    body that was cut, a charset but UTF-8, too many or too long fields, and a field that came twice.
+    body that was cut, a charset but UTF-8, too many or too long fields, and a field that came twice; StorageFull when
+    a file finds no room.
     """
     media_type, parameters = parse_options_header(request.headers.get("content-type", ""))
     if media_type != MEDIA_TYPE.encode():
@@ -58,7 +60,8 @@ async def _parse(request: Request) -> FormData:
             request.headers, stream, max_files=MAX_FILES, max_fields=MAX_TEXT_FIELDS, max_part_size=MAX_TEXT_BYTES
         )
         try:
-            form = await parser.parse()
+            with refusing_full_disk():
+                form = await parser.parse()
         except MultiPartException as error:
             raise MalformedInput(
                 f"the form cannot be read ({error.message.rstrip('.')}); wanted at most {MAX_TEXT_FIELDS} fields of "

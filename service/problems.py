@@ -23,6 +23,7 @@ from models.errors import (
     OutOfRange,
     TalkerError,
     TooLarge,
+    TooMany,
     UnknownName,
     UnsupportedMedia,
 )
@@ -48,6 +49,16 @@ class NotAcceptable(InputError):
     code = "not_acceptable"
 
 
+class BadRange(InputError):
+    """A `Range` header that no part of the file meets, or that is none: 416."""
+
+    code = "bad_range"
+
+    def __init__(self, message: str, *, size: int) -> None:
+        super().__init__(message, field="Range")
+        self.size = size
+
+
 class NotReady(Busy):
     """The engine is still loading or warming up: 503."""
 
@@ -62,15 +73,17 @@ STATUSES: Mapping[type[TalkerError], int] = {
     Conflict: 409,
     TooLarge: 413,
     UnsupportedMedia: 415,
+    BadRange: 416,
     OutOfRange: 422,
     InputError: 400,
+    TooMany: 429,
     Busy: 503,
     TalkerError: 500,
 }
 
 # Codes of refusals that routing or the framework makes; the rest carry their own.
 CODES = {400: "malformed", 404: "not_found", 405: "method_not_allowed"}
-FAILED = "the service failed; nothing is wrong with the request. Try again, and quote the request id if it stays"
+FAILURE = "the service failed; nothing is wrong with the request. Try again, and quote the request id if it stays"
 METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
@@ -97,6 +110,37 @@ class Problem(BaseModel):
     request_id: str = Field(description="As in `X-Request-Id`; quote it when you ask about a failure.")
 
 
+def problem_of(error: Exception, instance: str, request_id: str) -> Problem:
+    """What a client is told of an error: a refusal in its own words, a failure in none but FAILURE's."""
+    if not isinstance(error, TalkerError) or (status := status_of(type(error))) == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return make_problem(instance, request_id, 500, FAILURE, code="internal")
+    known = error.known if isinstance(error, UnknownName) else None
+    return make_problem(instance, request_id, status, str(error), code=error.code, field=error.field, known=known)
+
+
+def make_problem(
+    instance: str,
+    request_id: str,
+    status: int,
+    detail: str,
+    *,
+    code: str,
+    field: str | None = None,
+    known: list[str] | None = None,
+) -> Problem:
+    """A problem, titled as its status is."""
+    return Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        instance=instance,
+        code=code,
+        field=field,
+        known=known,
+        request_id=request_id,
+    )
+
+
 def problem_response(
     request: HTTPConnection,
     status: int,
@@ -108,32 +152,15 @@ def problem_response(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """The refusal as a response; it carries what middleware adds to others, as a 500 is sent outside of it."""
-    body = json.dumps(problem_fields(request, status, detail, code=code, field=field, known=known))
-    own = {**sniffing.HEADERS, "X-Request-Id": request.state.request_id}
-    return Response(body, status, media_type=MEDIA_TYPE, headers={**(headers or {}), **own})
+    name = request.state.request_id
+    problem = make_problem(request.url.path, name, status, detail, code=code, field=field, known=known)
+    own = {**sniffing.HEADERS, "X-Request-Id": name}
+    return Response(json.dumps(fields_of(problem)), status, media_type=MEDIA_TYPE, headers={**(headers or {}), **own})
 
 
-def problem_fields(
-    request: HTTPConnection,
-    status: int,
-    detail: str,
-    *,
-    code: str,
-    field: str | None = None,
-    known: list[str] | None = None,
-) -> dict[str, Any]:
-    """The refusal as JSON."""
-    problem = Problem(
-        title=HTTPStatus(status).phrase,
-        status=status,
-        detail=detail,
-        instance=request.url.path,
-        code=code,
-        field=field,
-        known=known,
-        request_id=request.state.request_id,
-    )
-    return problem.model_dump(mode="json", exclude={"known"} if known is None else None)
+def fields_of(problem: Problem) -> dict[str, Any]:
+    """The problem as JSON; without `known` where nothing is."""
+    return problem.model_dump(mode="json", exclude={"known"} if problem.known is None else None)
 
 
 def validated(model: type[Model], fields: Mapping[str, Any]) -> Model:
@@ -186,9 +213,11 @@ def refuse(request: HTTPConnection, error: TalkerError) -> Response:
 
 
 def _headers(error: TalkerError) -> dict[str, str]:
-    """What tells a client how to come back."""
+    """What a refusal says in headers, too."""
     if isinstance(error, Busy):
         return {"Retry-After": f"{error.retry_after_s:.0f}"}
+    if isinstance(error, BadRange):
+        return {"Content-Range": f"bytes */{error.size}"}
     return {"WWW-Authenticate": "Bearer"} if isinstance(error, Unauthorized) else {}
 
 
@@ -228,4 +257,4 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:
 async def _on_failure(request: Request, error: Exception) -> Response:
     """Log the failure under the request's id; tell the client nothing but that id."""
     log.error("request %s failed: %s %s", request.state.request_id, request.method, request.url.path, exc_info=error)
-    return problem_response(request, 500, FAILED, code="internal")
+    return problem_response(request, 500, FAILURE, code="internal")

@@ -7,6 +7,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.authorization import check_exposed
+from service.jobs.worker import Worker
 from service.runtime import Runtime
 from service.settings import Settings
 
@@ -25,6 +26,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI) -> None:
         self._runtime: Runtime = app.state.runtime
+        self._app = app
         settings: Settings = self._runtime.settings
         check_exposed(settings.host, keys=settings.keys is not None, open_=settings.open)
         config = uvicorn.Config(
@@ -55,7 +57,9 @@ class Server(uvicorn.Server):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop; live streams are told first, as uvicorn would only cut them."""
+        """Drain: what has a client is served to its end, live streams are told, and jobs wait for the next start."""
+        worker: Worker = self._app.state.worker
+        worker.stop()
         await self._runtime.live.close()
         await super().shutdown(sockets)
 

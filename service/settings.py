@@ -64,6 +64,15 @@ class Settings(BaseSettings):
         default=Path.home() / ".local" / "share" / "talker" / "templates",
         description="Folder of the heads that users register.",
     )
+    jobs: Path = Field(
+        default=Path.home() / ".local" / "share" / "talker" / "jobs",
+        description="Folder of the jobs, their uploads and their results; one process at a time has it.",
+    )
+    jobs_store: str | None = Field(
+        default=None,
+        description="Object store of the jobs' results, as a URL such as `s3://bucket/prefix`, instead of the folder; "
+        "needs the extra `s3`.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="Where inference runs; `auto` takes CUDA if it is there."
     )
@@ -109,6 +118,21 @@ class Settings(BaseSettings):
         default=60, gt=0, description="Seconds without a message after which a live stream is closed."
     )
     live_max_s: float = Field(default=3600, gt=0, description="Longest live stream, in seconds.")
+    jobs_concurrency: int = Field(default=1, ge=1, description="Jobs that run at once, in slots that nobody waits for.")
+    jobs_per_client: int = Field(
+        default=16, ge=1, description="Unfinished jobs of one client; beyond that the answer is 429 `too_many_jobs`."
+    )
+    jobs_queue: int = Field(
+        default=256, ge=1, description="Unfinished jobs in all; beyond that the answer is 503 `busy`."
+    )
+    jobs_ttl_s: float = Field(
+        default=86_400, gt=0, description="Seconds after which a finished job and its result are removed."
+    )
+    jobs_max_bytes: int = Field(
+        default=20 * 1024 * MIB,
+        ge=1,
+        description="Bytes of all results together; the oldest finished jobs make room for new ones.",
+    )
 
     max_upload_bytes: int = Field(
         default=128 * MIB,

@@ -42,6 +42,11 @@ class Slots:
         """How many wait for a slot."""
         return self._free.statistics().tasks_waiting
 
+    @property
+    def spare(self) -> bool:
+        """Whether a slot is free and nobody waits for it."""
+        return self._free.value > 0 and self.waiting == 0
+
     def check(self) -> None:
         """Raise Busy if the queue is full."""
         if self._free.value == 0 and self.waiting >= self._queue:

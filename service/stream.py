@@ -123,10 +123,19 @@ async def run_for(request: Request, work: Callable[[Callable[[], None]], Result]
         watch.cancel()
 
 
-def attachment(upload_name: str, extension: str) -> str:
-    """`Content-Disposition` for a file named like the upload: its stem, without folders and odd characters."""
+def file_name(upload_name: str, extension: str) -> str:
+    """A name like the upload's: its stem, without folders and odd characters."""
     stem = re.sub(r"[^\w.-]+", "_", PureWindowsPath(upload_name).stem)[:80].strip("._") or "talker"
-    name = stem + extension
+    return stem + extension
+
+
+def attachment(upload_name: str, extension: str) -> str:
+    """`Content-Disposition` for a file named like the upload."""
+    return disposition(file_name(upload_name, extension))
+
+
+def disposition(name: str) -> str:
+    """`Content-Disposition` for a file of this name."""
     return f'attachment; filename="{name}"' if name.isascii() else f"attachment; filename*=utf-8''{quote(name)}"
 
 

@@ -402,6 +402,14 @@ def wait_until(condition: Any, seconds: float = WAIT_S) -> None:
         time.sleep(0.005)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _jobs_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test touches the jobs of whoever runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TALKER_JOBS", str(tmp_path_factory.mktemp("jobs")))
+        yield
+
+
 @pytest.fixture
 def engine() -> FakeEngine:
     return FakeEngine()

@@ -20,7 +20,7 @@ FORBIDDEN = {
 }
 EXTRAS = {
     "models": ("cpu", "encoders", "cluster"),
-    "service": (),
+    "service": ("s3",),
     "talker_client": ("client",),
     "training": ("cpu", "train"),
     "benchmarks": ("cpu",),
@@ -85,7 +85,7 @@ def test_every_import_is_a_listed_dependency(folder: str) -> None:
 def test_every_listed_dependency_is_imported() -> None:
     imported = set().union(*map(outside, EXTRAS))
     assert (
-        dependencies("cpu", "gpu", "encoders", "cluster", "train", "dev") - imported
+        dependencies("cpu", "gpu", "encoders", "cluster", "s3", "train", "dev") - imported
         == NOT_IMPORTED | IMPORTED_BY_OTHERS
     )
 
@@ -95,6 +95,6 @@ def test_the_constraints_pin_every_listed_dependency() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.-]+", pin)] == []
-    assert dependencies("cpu", "gpu", "encoders", "cluster", "train", "dev") | UNLISTED <= {
+    assert dependencies("cpu", "gpu", "encoders", "cluster", "s3", "train", "dev") | UNLISTED <= {
         normal(pin.partition("==")[0]) for pin in pins
     }

@@ -18,7 +18,7 @@ from service.encoders.frames import opening
 from service.live.messages import LiveHello, read_hello
 from service.live.session import Limits, Session
 from service.live.sessions import Stopping
-from service.problems import FAILED, problem_fields, problem_response, refuse, status_of
+from service.problems import fields_of, problem_of, problem_response, refuse
 from service.runtime import Runtime
 from service.settings import Settings
 from service.stream import ClientLeft
@@ -147,12 +147,10 @@ async def _part(socket: WebSocket, error: Exception) -> None:
 
 def _problem(socket: WebSocket, error: Exception) -> tuple[int, dict[str, Any]]:
     """The close code, and the problem."""
+    fields = fields_of(problem_of(error, socket.url.path, socket.state.request_id))
     if not isinstance(error, InputError | Busy):
         log.error("live stream %s failed", socket.state.request_id, exc_info=error)
-        return FAILURE, problem_fields(socket, 500, FAILED, code="internal")
-    known = error.known if isinstance(error, UnknownName) else None
-    status = status_of(type(error))
-    fields = problem_fields(socket, status, str(error), code=error.code, field=error.field, known=known)
+        return FAILURE, fields
     if isinstance(error, Stopping):
         return RESTART, fields
     return AGAIN_LATER if isinstance(error, Busy) else POLICY, fields
