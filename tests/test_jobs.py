@@ -358,7 +358,7 @@ def test_the_oldest_results_make_room(tmp_path: Path, engine: FakeEngine) -> Non
         assert [card["id"] for card in client.get("/jobs").json()] == [ids[2], ids[1]]
         large = submit(client, format="npz-stream", fps="120")
         wait_until(lambda: state_of(client, large) == "failed")
-        assert client.get(f"/jobs/{large}").json()["error"]["code"] == "storage_full"
+        assert client.get(f"/jobs/{large}").json()["error"]["code"] == "too_large"
         assert state_of(client, ids[2]) == "done"
 
 

@@ -17,7 +17,7 @@ JOB = Job("a", "me", "r", QUEUED, 1.0, "model/gltf-binary", "a.glb")
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(tmp_path / "jobs.sqlite", busy_timeout_s=0.05)
+    ledger = Ledger(tmp_path / "jobs.sqlite", 0.05)
     yield ledger
     ledger.close()
 
@@ -31,7 +31,7 @@ def test_what_it_was_told_is_there_for_the_next_process(tmp_path: Path, ledger: 
     ledger.add(JOB, **ROOM)
     assert ledger.start("a")
     assert ledger.finish("a", 3, "abc")
-    again = Ledger(tmp_path / "jobs.sqlite")
+    again = Ledger(tmp_path / "jobs.sqlite", 1.0)
     assert again.job("a") == ledger.job("a")
     assert again.finished() == again.jobs_of("me") == [ledger.job("a")]
     again.close()
@@ -114,7 +114,7 @@ def test_a_locked_file_is_busy_and_nothing_is_changed(tmp_path: Path, ledger: Le
 def test_a_full_disk_is_refused_as_one(ledger: Ledger) -> None:
     """As SQLite sees it: the file may not grow."""
     (pages,) = ledger._database.execute("PRAGMA page_count").fetchone()
-    ledger._database.execute(f"PRAGMA max_page_count = {pages}")
+    ledger._database.execute(f"PRAGMA max_page_count = {pages + 6}")
     with pytest.raises(Busy, match="disk is full") as refused:
         add(ledger, "abcdefghi", "x" * 4000)
     assert refused.value.code == "storage_full"

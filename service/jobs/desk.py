@@ -3,13 +3,13 @@
 import fcntl
 import time
 from asyncio import Event, Lock
-from contextlib import suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from models.errors import Busy, UnknownName
+from models.errors import Busy, TalkerError, UnknownName
 from service.disk import refusing_full_disk
 from service.encoders import ENCODERS
 from service.jobs.inbox import Inbox
@@ -17,12 +17,15 @@ from service.jobs.ledger import Ledger
 from service.jobs.record import FAILED, QUEUED, REMOVED, UNFINISHED, Job
 from service.jobs.results import FolderResults, ResultStore
 from service.jobs.run import Made, Run
-from service.problems import NotReady, make_problem, problem_of
+from service.problems import NotReady, Problem, make_problem, problem_of
 from service.schemas import AnimateForm
 from service.settings import Settings
 from service.stream import file_name
 
+DRAFTS = "drafts"
 MAX_ATTEMPTS = 3
+BUSY_TIMEOUT_S = 5.0
+"""How long another process may keep the ledger locked before a call is refused."""
 RETRY_AFTER_S = 2.0
 
 
@@ -30,7 +33,6 @@ RETRY_AFTER_S = 2.0
 class _Storage:
     """What is open while the desk is."""
 
-    lock: BinaryIO
     ledger: Ledger
     inbox: Inbox
     results: ResultStore
@@ -47,6 +49,7 @@ class Desk:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._storage: _Storage | None = None
+        self._held = ExitStack()
         self.runs: dict[str, Run] = {}
         """Of the jobs that are being made."""
         self.arrived = Event()
@@ -63,29 +66,19 @@ class Desk:
         ObjectResults raise.
         """
         folder = self._settings.jobs
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("ab")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._storage = self._opened(folder, lock)
-            self._recover()
-        except BaseException as error:
-            self._storage = None
-            lock.close()
-            if isinstance(error, BlockingIOError):
-                raise NotReady(
-                    f"another process has the jobs in {folder}; wanted a folder of its own for each: stop one, or set "
-                    "TALKER_JOBS",
-                    retry_after_s=RETRY_AFTER_S,
-                ) from error
-            raise
+        (folder / DRAFTS).mkdir(parents=True, exist_ok=True)
+        with ExitStack() as held:
+            _lock(held.enter_context((folder / "lock").open("ab")), folder)
+            results = self._open_results()
+            ledger = held.enter_context(closing(Ledger(folder / "jobs.sqlite", BUSY_TIMEOUT_S)))
+            storage = _Storage(ledger, Inbox(folder / "inbox"), results, folder / DRAFTS)
+            _recover(storage)
+            self._storage, self._held = storage, held.pop_all()
 
     def close(self) -> None:
         """Let the folder go."""
-        if self._storage is not None:
-            self._storage.ledger.close()
-            self._storage.lock.close()
-            self._storage = None
+        self._storage = None
+        self._held.close()
 
     @property
     def is_open(self) -> bool:
@@ -199,36 +192,16 @@ class Desk:
             raise NotReady("the jobs are not open yet; try again in a moment", retry_after_s=RETRY_AFTER_S)
         return self._storage
 
-    def _opened(self, folder: Path, lock: BinaryIO) -> _Storage:
-        drafts = folder / "drafts"
-        drafts.mkdir(exist_ok=True)
-        return _Storage(lock, Ledger(folder / "jobs.sqlite"), Inbox(folder / "inbox"), self._open_results(), drafts)
-
     def _open_results(self) -> ResultStore:
         if self._settings.jobs_store is None:
             return FolderResults(self._settings.jobs / "results")
-        from service.jobs.objects import ObjectResults  # an extra, which not everybody installs
-
+        try:
+            from service.jobs.objects import ObjectResults
+        except ImportError as error:
+            raise TalkerError(
+                "TALKER_JOBS_STORE without the package that it needs; wanted obstore: pip install 'talker[s3]'"
+            ) from error
         return ObjectResults(self._settings.jobs_store)
-
-    def _recover(self) -> None:
-        """Queue again what was being made, and delete what was half written."""
-        for job in self.ledger.running():
-            if job.attempts < MAX_ATTEMPTS:
-                self.ledger.retry(job.id)
-            else:
-                self._give_up(job)
-        waiting = set(self.ledger.queue())
-        for id in set(self.inbox.ids()) - waiting:
-            self.inbox.delete(id)
-        for draft in self._opened_storage.drafts.iterdir():
-            draft.unlink()
-        self.arrived.set()
-
-    def _give_up(self, job: Job) -> None:
-        died = f"the service died {job.attempts} times while it made this job; wanted once: send it in smaller parts"
-        problem = make_problem(f"/jobs/{job.id}", job.request_id, 500, died, code="worker_died")
-        self.ledger.fail(job.id, problem.model_dump_json())
 
     def _expired(self, job: Job) -> bool:
         return job.finished_s is not None and job.finished_s + self._settings.jobs_ttl_s <= time.time()
@@ -249,3 +222,32 @@ class Desk:
             self.draft(id).unlink(missing_ok=True)
             self.results.delete(id)
             self.ledger.forget(id)
+
+
+def _lock(file: BinaryIO, folder: Path) -> None:
+    """Lock a file until it is closed, or the process has ended; NotReady while another process does."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise NotReady(
+            f"another process has the jobs in {folder}; wanted a folder for each: stop one, or set TALKER_JOBS",
+            retry_after_s=RETRY_AFTER_S,
+        ) from error
+
+
+def _recover(storage: _Storage) -> None:
+    """Queue again what was being made, and delete what was half written."""
+    for job in storage.ledger.running():
+        if job.attempts < MAX_ATTEMPTS:
+            storage.ledger.retry(job.id)
+        else:
+            storage.ledger.fail(job.id, _died(job).model_dump_json())
+    for id in set(storage.inbox.ids()) - set(storage.ledger.queue()):
+        storage.inbox.delete(id)
+    for draft in storage.drafts.iterdir():
+        draft.unlink()
+
+
+def _died(job: Job) -> Problem:
+    died = f"the service died {job.attempts} times while it made this job; wanted once: send it in smaller parts"
+    return make_problem(f"/jobs/{job.id}", job.request_id, 500, died, code="worker_died")

@@ -13,7 +13,6 @@ from models.errors import Busy, TooMany
 from service.disk import storage_full
 from service.jobs.record import DONE, FAILED, QUEUED, REMOVED, RUNNING, UNFINISHED, Job
 
-BUSY_TIMEOUT_S = 5.0
 RETRY_AFTER_S = 30.0
 
 COLUMNS = ", ".join(field.name for field in fields(Job))
@@ -66,15 +65,19 @@ class Ledger:
     the disk is full; then nothing was changed.
     """
 
-    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float) -> None:
         self._lock = RLock()
         with _refusing():
             self._database = sqlite3.connect(
                 path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False
             )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            self._database.executescript(SCHEMA)
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = FULL")
+                self._database.executescript(SCHEMA)
+            except sqlite3.Error:
+                self._database.close()
+                raise
 
     def close(self) -> None:
         """Let the file go."""

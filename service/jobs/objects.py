@@ -10,6 +10,7 @@ from obstore.store import from_url
 
 from models.errors import SHOWN, Busy, TalkerError
 
+RETRY_AFTER_S = 30.0
 PIECE = 8 << 20
 """Bytes asked for at once: a request of its own for each, as one for all would time out on slow readers."""
 
@@ -69,5 +70,5 @@ def _refusing_loss() -> Iterator[None]:
     except BaseError as error:
         raise StoreUnreachable(
             f"the object store of results does not answer ({type(error).__name__}); wanted it there: try again later",
-            retry_after_s=30,
+            retry_after_s=RETRY_AFTER_S,
         ) from error

@@ -167,7 +167,7 @@ async def job_events(request: Request, desk: CurrentDesk, job: KnownJob) -> Asyn
     response_class=StreamingResponse,
     responses={200: RESULT, 206: PART, 304: NOT_MODIFIED, **problem_responses(404, 409, 416, 503)},
 )
-def job_result(request: Request, desk: CurrentDesk, job: KnownJob) -> Response:
+def job_result(request: Request, desk: CurrentDesk, client: Client, job: KnownJob) -> Response:
     """The animation, whole or in part: `Range`, `If-Range` and `If-None-Match` are heard."""
     if job.state != DONE or job.size is None:
         raise NotFinished(f"the job is {job.state}; wanted done: look at /jobs/{job.id}", field="id")
@@ -182,7 +182,11 @@ def job_result(request: Request, desk: CurrentDesk, job: KnownJob) -> Response:
     span = part or range(job.size)
     fields["Content-Length"] = str(len(span))
     pieces = desk.results.read(job.id, span.start, span.stop)
-    first = next(pieces)  # what cannot be read is refused, as long as nothing was sent
+    try:
+        first = next(pieces)  # what cannot be read is refused, as long as nothing was sent
+    except FileNotFoundError:
+        desk.find(job.id, client)  # refuses what was removed meanwhile
+        raise
     return StreamingResponse(
         chain([first], pieces), 200 if part is None else 206, headers=fields, media_type=job.media_type
     )

@@ -8,12 +8,13 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 from models.core import Clip, CodeBatch, CodeStream, Frame
 from models.engine import Engine
+from models.errors import TooLarge
 from service.animate import check_form, check_names, start_clip
-from service.disk import refusing_full_disk, storage_full
+from service.disk import refusing_full_disk
 from service.encoders import ENCODERS, Encoder, encode
 from service.schemas import AnimateForm
 from service.settings import Settings
@@ -64,8 +65,8 @@ class Run:
     def make(self, engine: Engine, form: AnimateForm, settings: Settings, file: Path) -> Made:
         """Write the animation that `form` asks for, byte for byte what `POST /animate` sends, into a new file.
 
-        Raises what `start_clip` and the frames do, Stopped, and StorageFull when the disk is full or the result alone
-        is over TALKER_JOBS_MAX_BYTES.
+        Raises what `start_clip` and the frames do, Stopped, StorageFull when the disk is full, and TooLarge when the
+        result alone is over TALKER_JOBS_MAX_BYTES; then there is no file.
         """
         check_form(form, settings)
         check_names(form, engine)
@@ -76,17 +77,28 @@ class Run:
             return self._write(chunks, file, settings.jobs_max_bytes)
 
     def _write(self, chunks: Iterable[bytes], path: Path, limit: int) -> Made:
+        try:
+            with refusing_full_disk(), path.open("wb") as file:
+                return self._copy(chunks, file, limit)
+        except BaseException:
+            path.unlink(missing_ok=True)  # at once: on a full disk the ledger needs the room to say so
+            raise
+
+    def _copy(self, chunks: Iterable[bytes], file: BinaryIO, limit: int) -> Made:
         digest, size = hashlib.sha256(), 0
-        with refusing_full_disk(), path.open("wb") as file:
-            for chunk in chunks:
-                self.check()
-                digest.update(chunk)
-                size += len(chunk)
-                if size > limit:
-                    raise storage_full()
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
+        for chunk in chunks:
+            self.check()
+            digest.update(chunk)
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(
+                    f"a result of more than {limit:,} bytes, which all results together may have: send shorter audio, "
+                    "or ask for fewer points or frames per second",
+                    field="audio",
+                )
+            file.write(chunk)
+        file.flush()
+        os.fsync(file.fileno())
         return Made(size, digest.hexdigest())
 
     def _watched(self, clip: Clip, encoder: Encoder) -> Clip:
