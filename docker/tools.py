@@ -33,8 +33,8 @@ class Tool(Protocol):
         """Build a target; CalledProcessError if it fails."""
         ...
 
-    def run(self, *arguments: str, check: bool = True) -> str:
-        """What a command prints. CalledProcessError if it fails, unless `check` is off."""
+    def run(self, *arguments: str, check: bool = True, errors: bool = False) -> str:
+        """What a command prints, its errors too if asked for. CalledProcessError if it fails and `check` is on."""
         ...
 
     def run_options(self, port: int) -> list[str]:
@@ -67,9 +67,10 @@ class CommandLine:
 
     command: list[str]
 
-    def run(self, *arguments: str, check: bool = True) -> str:
+    def run(self, *arguments: str, check: bool = True, errors: bool = False) -> str:
         """See `Tool.run`."""
-        return subprocess.run([*self.command, *arguments], check=check, capture_output=True, text=True).stdout
+        done = subprocess.run([*self.command, *arguments], check=check, capture_output=True, text=True)
+        return done.stdout + done.stderr * errors
 
     def free_port(self) -> int:
         """See `Tool.free_port`."""

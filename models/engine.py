@@ -804,8 +804,8 @@ def load_engine(
     templates: Path | None = None,
     sampling: Sampling = DEFAULT_SAMPLING,
 ) -> LocalEngine:
-    """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds, unless
-    the folder has them in `graphs`.
+    """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds,
+    unless the folder has them in `graphs`.
 
     `threads` 0 leaves their number to the runtime. `styles` and `templates` are where users' styles and heads are kept;
     without these folders they are gone with the process. CheckpointError for weights that are missing, damaged or do
