@@ -25,7 +25,7 @@ from models.cluster.networks import AHEAD, AnchorQuery
 from models.cluster.packing import pack, unpack
 from models.core import AnimateOptions
 from models.engine import Sampling
-from models.errors import CheckpointError, EngineLost, InputError, OutOfRange, TalkerError, UnknownName
+from models.errors import Busy, CheckpointError, EngineLost, InputError, OutOfRange, TalkerError, UnknownName
 from models.performance import Pivots, run
 
 
