@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench page browser-tools clean
+.PHONY: help serve test check bench load page browser-tools clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -32,6 +32,9 @@ bench: $(VENV)/serve.stamp ## measure speed and memory, see benchmarks/README.md
 	@$(BIN)/python benchmarks/pipeline.py
 	@$(BIN)/python benchmarks/upsampler.py
 	@$(BIN)/python benchmarks/registration.py
+
+load: $(VENV)/serve.stamp ## ask a service of its own a thousand times, see benchmarks/README.md
+	@$(BIN)/python benchmarks/load.py
 
 page: browser-tools ## build the page at / anew, from service/studio/source
 	@node viewer/build.mjs

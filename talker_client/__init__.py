@@ -1,7 +1,7 @@
-"""What a program needs that talks to Talker: readers of its streams. Nothing here needs torch.
+"""What a program needs that talks to Talker: a client, and readers of its streams. Nothing here needs torch.
 
-from talker_client.codec import decode
+from talker_client.client import Talker
 
-with open("head.codes", "rb") as file:
-    for frame in decode(file, "codec").frames: …
+with Talker("http://127.0.0.1:8000") as talker:
+    talker.animate("speech.wav").save("head.glb")
 """

@@ -5,7 +5,7 @@ A card may hold more than its type says: a later service adds keys.
 
 from collections.abc import Mapping
 from os import PathLike
-from typing import Any, BinaryIO, Literal, TypedDict
+from typing import Any, BinaryIO, Literal, NotRequired, TypedDict
 
 Upload = str | PathLike[str] | bytes | BinaryIO
 """A path, or what a file holds, or an open file, which is sent from its beginning."""
@@ -59,13 +59,16 @@ class TemplateCard(TypedDict):
 
 
 class JobCard(TypedDict):
-    """How a job stands: progress from 0 to 1, seconds left if they can be told, and its place in the queue."""
+    """How a job stands: progress from 0 to 1, seconds left if they can be told, its place in the queue, and the problem
+    of one that failed.
+    """
 
     id: str
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     progress: float
     eta_s: float | None
     position: int | None
+    error: NotRequired[dict[str, Any] | None]
 
 
 class InfoCard(TypedDict):

@@ -135,40 +135,38 @@ def ignore(card: JobCard) -> None:
 
 
 def followed(id: str, progress: Callable[[JobCard], None], retries: int) -> Flow[JobCard]:
-    """Wait until a job has ended: by its events, and by asking where there are none. JobNotDone if it has no result."""
-    events = True
-    while True:
-        card = yield from result(calls.job(id), retries)
-        progress(card)
-        if card["state"] in FINAL:
-            return _done(card)
-        if events:
-            events = yield from _watched(id, progress)
-        else:
-            yield Pause(POLL_S)
+    """Wait until a job has ended: by its events, and by asking where they fail. JobNotDone if it has no result."""
+    card = yield from _asked(id, progress, retries)
+    if card["state"] not in FINAL:
+        card = yield from _watched(card, progress)
+    while card["state"] not in FINAL:
+        yield Pause(POLL_S)
+        card = yield from _asked(id, progress, retries)
+    if card["state"] != "done":
+        reason = (card.get("error") or {}).get("detail") or "its events say no more"
+        raise JobNotDone(f"job {id} {card['state']}: {reason}; submit it again", card)
+    return card
 
 
-def _watched(id: str, progress: Callable[[JobCard], None]) -> Flow[bool]:
-    """Pass a job's events on until it has ended. False where they ended before, and asking is left."""
+def _asked(id: str, progress: Callable[[JobCard], None], retries: int) -> Flow[JobCard]:
+    card = yield from result(calls.job(id), retries)
+    progress(card)
+    return card
+
+
+def _watched(card: JobCard, progress: Callable[[JobCard], None]) -> Flow[JobCard]:
+    """What a job's events told last; where they broke off it is to be asked for."""
     try:
-        answer = yield from answered(calls.job_events(id), 0)
+        answer = yield from answered(calls.job_events(card["id"]), 0)
         while (event := (yield Next(answer.events))) is not None:
             card = calls.read_job(event)
+            progress(card)
             if card["state"] in FINAL:
                 yield Close(answer)
-                return True
-            progress(card)
-    except TalkerError:  # what events tell can be asked for
+                break
+    except TalkerError:  # asking tells the same
         pass
-    return False
-
-
-def _done(card: JobCard) -> JobCard:
-    if card["state"] == "done":
-        return card
-    fields: Any = card
-    reason = (fields.get("problem") or {}).get("detail") or "no reason given"
-    raise JobNotDone(f"job {card['id']} {card['state']}: {reason}; submit it again", card)
+    return card
 
 
 def fetched(id: str, path: Path, retries: int) -> Flow[Path]:

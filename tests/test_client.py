@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import io
 import json
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +21,8 @@ from test_stream import serving
 from models.core import AnimateOptions
 from models.errors import MalformedInput
 from service.schemas import AnimateForm, StyleCard, TemplateCard
-from talker_client import cards, flows
+from service.settings import Settings
+from talker_client import cards, flows, problems
 from talker_client.async_client import AsyncAnimation, AsyncDownload, AsyncJob, AsyncTalker
 from talker_client.client import Animation, Download, Job, Talker
 from talker_client.frames import FramesError, read_frames
@@ -37,6 +39,11 @@ from talker_client.problems import (
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 BUSY = {"title": "Service Unavailable", "status": 503, "detail": "every slot is taken", "code": "busy", "field": None}
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(port=0, queue=4, log_level="warning")
 
 
 @pytest.fixture
@@ -401,7 +408,6 @@ def test_a_job_is_submitted_followed_and_fetched(tmp_path: Path, pauses: list[fl
         httpx2.Response(202, json=card("queued", position=3), headers={"Location": "/jobs/j1"}),
         httpx2.Response(200, json=card("queued", position=3)),
         httpx2.Response(200, text=events, headers={"Content-Type": "text/event-stream"}),
-        httpx2.Response(200, json=card("done", 1.0)),
         httpx2.Response(200, content=b"glTF"),
         httpx2.Response(204),
     )
@@ -435,10 +441,20 @@ def test_without_events_a_job_is_asked_for_until_it_ends(events: Any, pauses: li
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_job_without_result_says_why(state: str) -> None:
-    ended = httpx2.Response(200, json=card(state, problem={"detail": "the audio is silence"}))
+    ended = httpx2.Response(200, json=card(state, error={"detail": "the audio is silence"}))
     with scripted(ended) as talker, pytest.raises(JobNotDone, match=f"j1 {state}: the audio is silence") as failed:
         talker.job("j1").wait()
     assert failed.value.card["state"] == state
+
+
+def test_a_job_that_is_cancelled_meanwhile_is_told_by_its_events() -> None:
+    """Afterwards the service knows it no longer."""
+    events = f"event: cancelled\ndata: {json.dumps(card('cancelled'))}\n\n"
+    told = httpx2.Response(200, text=events, headers={"Content-Type": "text/event-stream"})
+    gone = httpx2.Response(404, json={"status": 404, "detail": "unknown job"})
+    running = httpx2.Response(200, json=card("running"))
+    with scripted(running, running, told, gone) as talker, pytest.raises(JobNotDone, match="j1 cancelled"):
+        talker.job("j1").wait()
 
 
 def test_jobs_are_listed_and_refreshed() -> None:
@@ -579,7 +595,6 @@ def test_asynchronous_jobs_are_followed_and_fetched(tmp_path: Path, pauses: list
         httpx2.Response(503, json=BUSY),
         httpx2.Response(200, json=card("running")),
         httpx2.Response(200, text=events, headers={"Content-Type": "text/event-stream"}),
-        httpx2.Response(200, json=card("done", 1.0)),
         httpx2.Response(200, content=b"glTF"),
         httpx2.Response(200, json=[card("done")]),
         httpx2.Response(204),
@@ -616,3 +631,30 @@ def test_the_types_are_the_contracts() -> None:
     assert cards.AnimateFields.__annotations__.keys() == AnimateForm.model_fields.keys() - {"audio"}
     for mine, theirs in ((cards.StyleCard, StyleCard), (cards.TemplateCard, TemplateCard)):
         assert mine.__annotations__.keys() == theirs.model_fields.keys()
+
+
+def test_the_examples_of_the_page_run(
+    app: FastAPI, url: str, engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "client.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    Path("speech.wav").write_bytes(wav())
+    engine.styles |= {"smiling": engine.styles["calm"], "sad": engine.styles["neutral"]}
+    served = {getattr(route, "path", "") for route in app.routes}
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        if "submit(" not in block or "/jobs" in served:
+            exec(block.replace("http://127.0.0.1:8000", url), {})
+    assert {"head.glb", "head-0.glb", "head-1.glb", "head-2.glb"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_the_page_names_every_method_and_error() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "client.md").read_text(encoding="utf-8")
+    methods = {name for name, _ in inspect.getmembers(Talker, inspect.isfunction) if name[0] != "_"}
+    errors = {
+        name
+        for name, value in vars(problems).items()
+        if inspect.isclass(value) and value.__module__ == problems.__name__
+    }
+    assert {name for name in methods | errors if f"`{name}`" not in page} == set()

@@ -30,10 +30,13 @@ class There:
         from tqdm import tqdm
 
         given = {**fields, **files}
-        with self._talker.animate(given.pop("audio"), **given) as animation, whole_file(output) as file:
-            with tqdm(unit="B", unit_scale=True, leave=False, disable=None) as bar:
-                for chunk in animation:
-                    bar.update(file.write(chunk))
+        with (
+            self._talker.animate(given.pop("audio"), **given) as animation,
+            whole_file(output) as file,
+            tqdm(unit="B", unit_scale=True, leave=False, disable=None) as bar,
+        ):
+            for chunk in animation:
+                bar.update(file.write(chunk))
         return Made(animation.frame_count, animation.fps)
 
 
