@@ -2,9 +2,11 @@
 
 import logging
 import socket
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from service.authorization import check_exposed
 from service.jobs.worker import Worker
@@ -16,6 +18,16 @@ UNSENT_BYTES = 64 * 1024
 
 MESSAGE_BYTES = 256 * 1024
 """The longest message to `/live`: 8 s of sound at 16 kHz. One that is held back holds back pongs behind it, too."""
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """uvicorn's, which logs a handshake that the application refused as a failure of the application."""
+
+    async def send(self, message: Any) -> None:
+        """Send, and know that a refusal completes the handshake."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            self.handshake_complete = True
 
 
 class Server(uvicorn.Server):
@@ -36,7 +48,7 @@ class Server(uvicorn.Server):
             log_level=settings.log_level.upper(),
             server_header=False,
             timeout_graceful_shutdown=settings.drain_s,
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             ws_max_size=MESSAGE_BYTES,
             ws_per_message_deflate=False,  # positions do not deflate, and what inflates is no longer small
         )

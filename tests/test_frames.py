@@ -13,7 +13,7 @@ from uploads import MATERIALS, uploaded
 
 from models.core import Frame
 from service.encoders import ENCODERS, encode
-from service.encoders.frames import chunk, ending, opening
+from service.encoders import frames as written
 from service.encoders.textures import TextureComposer
 from talker_client.frames import CHUNK, END, PREFIX, RANGE, FramesError, read_frames
 
@@ -62,10 +62,10 @@ def test_a_stream_that_does_not_know_its_length_ends_with_it() -> None:
     """As live streams are; one that was cut is told all the same."""
     mesh = bumpy_mesh()
     offsets = smooth_motion(mesh, 3)
-    head = b"".join(opening(mesh, {"fps": FPS, "frame_count": None}))
-    body = b"".join(chunk(mesh, Frame(k, k / FPS, mesh.vertices + offsets[k])) for k in range(3))
-    assert [part.start for part in read_frames(BytesIO(head + body + ending(3)))[1]] == [0, 1, 2]
-    for tail in (ending(4), b""):
+    head = b"".join(written.opening(mesh, {"fps": FPS, "frame_count": None}))
+    body = b"".join(written.chunk(mesh, Frame(k, k / FPS, mesh.vertices + offsets[k])) for k in range(3))
+    assert [part.start for part in read_frames(BytesIO(head + body + written.ending(3)))[1]] == [0, 1, 2]
+    for tail in (written.ending(4), b""):
         with pytest.raises(FramesError):
             list(read_frames(BytesIO(head + body + tail))[1])
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 import re
 import subprocess
@@ -445,7 +446,11 @@ def test_on_a_real_server_the_client_reads_all(app: FastAPI, engine: FakeEngine)
     assert starts == list(range(len(starts)))
 
 
-def test_on_a_real_server_a_refusal_is_an_error_with_its_problem(app: FastAPI) -> None:
+def test_on_a_real_server_a_refusal_is_an_error_with_its_problem(
+    app: FastAPI, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To the client; to the server's log it is no failure."""
+
     async def refused(url: str, **hello: Any) -> dict[str, Any]:
         with pytest.raises(LiveError) as error:
             async with open_live(url, **hello):
@@ -454,9 +459,11 @@ def test_on_a_real_server_a_refusal_is_an_error_with_its_problem(app: FastAPI) -
 
     with serving(app) as connect:
         url = url_of(connect)
+        logging.getLogger("uvicorn.error").addHandler(caplog.handler)
         assert asyncio.run(refused(url, style="clam"))["known"] == ["calm", "neutral"]
         assert asyncio.run(refused(url + "?x=1"))["field"] == "x"
         assert asyncio.run(refused(url + "ly"))["code"] == "cut"
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_a_stopped_server_says_goodbye(app: FastAPI) -> None:
@@ -496,9 +503,8 @@ def test_a_client_that_does_not_read_is_cut(settings: Settings, engine: FakeEngi
 
 
 def test_the_example_of_the_page_runs(app: FastAPI, tmp_path: Path) -> None:
-    (program,) = re.findall(
-        r"^```python\n(.*?)^```$", (ROOT / "docs" / "live.md").read_text(), re.MULTILINE | re.DOTALL
-    )
+    page = (ROOT / "docs" / "live.md").read_text()
+    (program,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     (tmp_path / "speech.wav").write_bytes(wav(0.5))
     with serving(app) as connect:
         program = program.replace("ws://127.0.0.1:8000/live", url_of(connect)).replace("smiling", "calm")
