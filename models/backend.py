@@ -20,6 +20,7 @@ from models.performance import USUAL, Cadence, Performance, Pivots, Stepwise, pe
 
 if TYPE_CHECKING:
     from models.atlas import Anchors
+    from models.batching import FunctionStatistics
     from models.layout import Layout
     from models.relayout import Relayout
     from models.template import Head, Template
@@ -51,6 +52,14 @@ class Backend(ABC):
     @abstractmethod
     def capacity(self) -> int:
         """How many clips at once it makes best, right now; 0 where nothing runs."""
+
+    @abstractmethod
+    def statistics(self) -> "Mapping[str, FunctionStatistics]":
+        """What has run so far on the device of this process, by function."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Run nothing any more."""
 
     @property
     @abstractmethod

@@ -44,6 +44,7 @@ from models.styles import parse_style
 
 if TYPE_CHECKING:
     from models.atlas import Anchors
+    from models.batching import EngineLoop, FunctionStatistics
     from models.features import SpeechEncoder
     from models.layout import Layout
     from models.live import Live
@@ -85,7 +86,7 @@ NOTHING: Mapping[str, Path] = {}
 DEFAULT_LIMITS = MeshLimits()
 PLACED = 8
 """Templates at a resolution that are kept in memory."""
-CAPACITY = 2
+MIN_CAPACITY = 2
 """Clips at once that keep a device busy: what one does beside the networks, the other's networks fill."""
 
 
@@ -275,6 +276,16 @@ class Engine(Protocol):
     @property
     def capacity(self) -> int:
         """How many clips at once it makes best, right now; more at once finish no sooner. 0 where nothing runs."""
+        ...
+
+    def statistics(self) -> "Mapping[str, FunctionStatistics]":
+        """What has run so far on the device of this process, by function."""
+        ...
+
+    def close(self) -> None:
+        """Free the device, or leave the cluster. Clips that are not finished raise EngineClosed or EngineLost. Closing
+        twice is closing.
+        """
         ...
 
 
@@ -526,6 +537,14 @@ class LocalEngine:
         """See `Engine.capacity`."""
         return self._networks.capacity
 
+    def statistics(self) -> "Mapping[str, FunctionStatistics]":
+        """See `Engine.statistics`."""
+        return self._networks.statistics()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._networks.close()
+
     def _frames(
         self, waveform: Waveform, options: AnimateOptions, placed: _Placed, pivots: "Pivots"
     ) -> Generator[Frame, None, None]:
@@ -634,6 +653,8 @@ class Networks(Backend):
     skins: "Skins"
     shapes: Path
     checkpoints: Mapping[str, str]
+    loop: "EngineLoop | None" = None
+    """What the networks were compiled for."""
 
     @cached_property
     def _live(self) -> "Networks":
@@ -659,8 +680,17 @@ class Networks(Backend):
 
     @property
     def capacity(self) -> int:
-        """See `Backend.capacity`."""
-        return CAPACITY
+        """See `Backend.capacity`: as many as fill a batch; on a CPU, MIN_CAPACITY."""
+        return max(MIN_CAPACITY, 0 if self.loop is None else self.loop.batch)
+
+    def statistics(self) -> "Mapping[str, FunctionStatistics]":
+        """See `Backend.statistics`."""
+        return {} if self.loop is None else self.loop.statistics()
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        if self.loop is not None:
+            self.loop.close()
 
     @property
     def log_density(self) -> Float32[np.ndarray, " vertices"]:
@@ -777,6 +807,7 @@ def open_networks(
         Skins(head, runtime.cache, runtime.threads),
         files["shapes"],
         digests,
+        runtime.loop,
     )
 
 
@@ -800,6 +831,7 @@ def load_engine(
     device: str = "auto",
     threads: int = 0,
     *,
+    batch: int = 0,
     styles: Path | None = None,
     templates: Path | None = None,
     sampling: Sampling = DEFAULT_SAMPLING,
@@ -807,9 +839,10 @@ def load_engine(
     """The engine over a folder of weights; the first start exports them to ONNX into `cache`, which takes seconds,
     unless the folder has them in `graphs`.
 
-    `threads` 0 leaves their number to the runtime. `styles` and `templates` are where users' styles and heads are kept;
-    without these folders they are gone with the process. CheckpointError for weights that are missing, damaged or do
-    not fit each other, OutOfRange for a device that there is not.
+    `threads` 0 leaves their number to the runtime, `batch` 0 leaves it to the device how many clips' steps run as one.
+    `styles` and `templates` are where users' styles and heads are kept; without these folders they are gone with the
+    process. CheckpointError for weights that are missing, damaged or do not fit each other, OutOfRange for a device
+    that there is not.
     """
     from models.checkpoint import pinned_file
     from models.pivots import StyleBook, load_styles
@@ -819,7 +852,7 @@ def load_engine(
     from models.uploads import Uploads
 
     folder = weights or DEFAULT_WEIGHTS
-    runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads, shipped=folder / "graphs")
+    runtime = open_runtime(device, cache or Path.home() / ".cache" / "talker", threads, batch, folder / "graphs")
     networks = open_networks(folder, runtime, sampling)
     shipped = load_styles(pinned_file(folder, "styles")[0], networks.autoencoders)
     description = {

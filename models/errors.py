@@ -13,6 +13,7 @@
     │   ├── EngineLost            no machine of the cluster answers: try again   503
     │   ├── TooMany               one client has its share: try again            429
     │   └── StorageFull           the disk is full: try again                    503
+    ├── EngineClosed              it was closed while it was used                500
     └── CheckpointError           weights are missing, damaged or do not fit     500
 
 Match errors by class, never by message. A message has three parts: what came, what was wanted, what to do.
@@ -150,6 +151,12 @@ class StorageFull(Busy):
     """The disk is full."""
 
     code = "storage_full"
+
+
+class EngineClosed(TalkerError):
+    """The process ends: nothing runs any more."""
+
+    code = "engine_closed"
 
 
 class CheckpointError(TalkerError):

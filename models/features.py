@@ -5,6 +5,7 @@ does not depend on how the sound was cut into pieces: the stream and the one sho
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -13,6 +14,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
+from models.batching import Axes
 from models.checkpoint import config_from, load_into, read_header, read_tensors
 from models.compact_encoder import (
     HOP,
@@ -35,6 +37,8 @@ STRIDE = SAMPLE_RATE_HZ // FEATURE_RATE_HZ
 """Samples between features: feature j is centred on sample j · STRIDE."""
 BLOCK = 50
 """Features a block of the usual grid: one second."""
+AHEAD = 200
+"""Samples: feature j of the transformers' networks is centred on sample AHEAD + STRIDE · j, ours on STRIDE · j."""
 
 Samples = Float32[np.ndarray, " samples"]
 Features = Float[Tensor, "features width"]
@@ -134,7 +138,8 @@ class CompactSpeech(BlockEncoder):
         self.future = (self._frames_after - 1) * HOP + WINDOW // 2
         self._frames = self._frames_before + 2 * block + self._frames_after
         example = (torch.zeros(1, self.past + block * STRIDE + self.future), torch.ones(1, self._frames))
-        self._run = runtime.compile(f"speech-{block}", _CompactWindow(encoder, self._frames_before, block), example)
+        window = _CompactWindow(encoder, self._frames_before, block)
+        self._run = runtime.compile(f"speech-{block}", window, example, Axes((0, 0), (0,)))
 
     def on_grid(self, block: int) -> "CompactSpeech":
         """See `SpeechEncoder.on_grid`."""
@@ -161,8 +166,8 @@ class _CompactWindow(nn.Module):
         self.block = slice((frames_before - MEAN_PAST) // 2, (frames_before - MEAN_PAST) // 2 + block)
 
     def forward(
-        self, samples: Float[Tensor, "1 samples"], valid: Float[Tensor, "1 frames"]
-    ) -> Float[Tensor, "1 block width"]:
+        self, samples: Float[Tensor, "batch samples"], valid: Float[Tensor, "batch frames"]
+    ) -> Float[Tensor, "batch block width"]:
         log_mel = (self.spectrum(samples) @ self.filters).clamp_min(POWER_FLOOR).log()
         mel = normalise(log_mel, valid)[:, self.skipped :]
         return self.encoder(mel)[:, self.block]
@@ -177,15 +182,16 @@ class TransformerSpeech(BlockEncoder):
     past = 4 * SAMPLE_RATE_HZ
     future = SAMPLE_RATE_HZ // 2
 
-    def __init__(self, network: nn.Module, width: int, normalised: bool, device: torch.device) -> None:
-        self._network = network.to(device).eval()
-        self._device, self._normalised, self.width = device, normalised, width
+    def __init__(self, network: nn.Module, width: int, normalised: bool, runtime: Runtime, block: int = BLOCK) -> None:
+        self._network, self._normalised, self._runtime = network, normalised, runtime
+        self.width, self.block = width, block
+        window = torch.zeros(1, self.past + block * STRIDE + self.future + 2 * AHEAD)
+        in_torch = replace(runtime, exports=False)
+        self._run = in_torch.compile(f"speech-{block}", _LastHidden(network), [window], Axes((0,), (0,)))
 
     def on_grid(self, block: int) -> "TransformerSpeech":
         """See `SpeechEncoder.on_grid`."""
-        encoder = TransformerSpeech(self._network, self.width, self._normalised, self._device)
-        encoder.block = block
-        return encoder
+        return TransformerSpeech(self._network, self.width, self._normalised, self._runtime, block)
 
     def encode(self, window: Samples, first: int, end: int) -> Features:
         """See `BlockEncoder.encode`."""
@@ -194,12 +200,20 @@ class TransformerSpeech(BlockEncoder):
             sound = window[inside]
             window = (window - sound.mean()) / np.sqrt(sound.var() + 1e-7)
             window[: inside.start], window[inside.stop :] = 0, 0
-        # feature j of these networks is centred on sample 200 + 320 j; ours is centred on 320 j
-        samples = torch.from_numpy(np.pad(window, (200, 200)).astype(np.float32))[None].to(self._device)
-        with torch.inference_mode():
-            hidden = self._network(samples).last_hidden_state[0].float().cpu()
+        (hidden,) = self._run(torch.from_numpy(np.pad(window, AHEAD).astype(np.float32))[None])
         skipped = self.past // STRIDE
-        return hidden[skipped : skipped + self.block]
+        return hidden[0, skipped : skipped + self.block].cpu()
+
+
+class _LastHidden(nn.Module):
+    """Samples → the last hidden layer of a model of transformers."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, samples: Float[Tensor, "batch samples"]) -> Float[Tensor, "batch features width"]:
+        return self.network(samples).last_hidden_state.float()
 
 
 def read_compact(path: Path) -> CompactEncoder:
@@ -235,4 +249,4 @@ def load_transformer(source: str, runtime: Runtime) -> TransformerSpeech:
         extractor = AutoFeatureExtractor.from_pretrained(source)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{source} cannot be loaded ({error}); give a folder or a hub name") from error
-    return TransformerSpeech(network, config.hidden_size, bool(extractor.do_normalize), runtime.device)
+    return TransformerSpeech(network, config.hidden_size, bool(extractor.do_normalize), runtime)

@@ -2,7 +2,7 @@
 
 A module is compiled for fixed example inputs. On the CPU it is exported to ONNX once, into a cache, and served by
 onnxruntime, which is about twice as fast as torch there; on CUDA it stays in torch. Either way it is then a function
-from tensors to a tuple of tensors, on the device.
+from tensors to a tuple of tensors, on the device, which the engine loop runs for all streams (`models.batching`).
 """
 
 import copy
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.batching import Axes, EngineLoop, Function, stack
 from models.errors import CheckpointError, OutOfRange
 from models.graphs import open_graph
 
@@ -29,17 +30,18 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PLAIN = (bool, int, float, str, tuple, slice)
-Function = Callable[..., tuple[Tensor, ...]]
 CODE = sorted(Path(__file__).parent.rglob("*.py"))
 """What an exported graph may have come from."""
 NO_FACTS: Mapping[str, str] = {}
+CUDA_BATCH = 8
+"""Calls that run at once on a GPU, which one stream's does not fill. A CPU is full with one."""
 
 
 @dataclass(frozen=True)
 class Runtime:
     """A device, and where exported graphs are kept. threads 0 leaves their number to the libraries; without `exports`
     torch runs networks on a CPU as well: the reference for what is exported. `shipped` is a folder of graphs that came
-    with the weights: it is read first, and never written.
+    with the weights: it is read first, and never written. Without a loop functions run in the thread that calls them.
     """
 
     device: torch.device
@@ -47,6 +49,7 @@ class Runtime:
     threads: int = 0
     exports: bool = True
     shipped: Path | None = None
+    loop: EngineLoop | None = None
 
     @property
     def providers(self) -> list[str]:
@@ -64,22 +67,33 @@ class Runtime:
         name: str,
         module: nn.Module,
         example: Sequence[Tensor],
-        dynamic: Mapping[int, int] | None = None,
+        axes: Axes | None = None,
         facts: Mapping[str, str] = NO_FACTS,
     ) -> Function:
-        """`module` as a function. `dynamic` maps an input's position to its axis of varying length (one length for
-        all); `facts` are what an exported graph says of itself.
+        """`module` as a function of tensors like the example's.
+
+        axes: where rows lie in inputs and outputs, of a module whose calls may run as one batch; None lets them run one
+        by one. facts: what an exported graph says of itself.
         """
         module = module.eval()
         if self._in_torch:
-            module = module.to(self.device)
-            return lambda *inputs: _as_tuple(_run(module, [x.to(self.device) for x in inputs]))
-        _, session = self._open(name, module, example, dynamic or {}, facts)
-        names = [entry.name for entry in session.get_inputs()]
+            run = self._in_place(module)
+        else:
+            if axes is not None and self.loop is not None:
+                example = stack([tuple(example)] * self.loop.batch, axes.inputs)
+            run = _on_tensors(self._open(name, module, example, facts)[1])
+        return run if self.loop is None else self.loop.function(name, run, axes)
+
+    def _in_place(self, module: nn.Module) -> Function:
+        """`module` in torch. It returns when the GPU is done: until then calls gather that make the next batch."""
+        module = module.to(self.device)
 
         def run(*inputs: Tensor) -> tuple[Tensor, ...]:
-            feed = {key: np.ascontiguousarray(x.numpy()) for key, x in zip(names, inputs, strict=True)}
-            return tuple(torch.from_numpy(array) for array in session.run(None, feed))
+            with torch.inference_mode():
+                outputs = _as_tuple(module(*(x.to(self.device) for x in inputs)))
+            if self.device.type == "cuda":
+                torch.cuda.current_stream(self.device).synchronize()
+            return outputs
 
         return run
 
@@ -89,14 +103,13 @@ class Runtime:
         """`module` as an ONNX file in the cache; where the CPU runs it, the very graph that `compile` runs."""
         if self.device.type == "cuda":
             module = copy.deepcopy(module).cpu()
-        return self._open(name, module.eval(), example, {}, facts)[0]
+        return self._open(name, module.eval(), example, facts)[0]
 
     def _open(
         self,
         name: str,
         module: nn.Module,
         example: Sequence[Tensor],
-        dynamic: Mapping[int, int],
         facts: Mapping[str, str],
     ) -> "tuple[Path, InferenceSession]":
         file = f"{name}-{_fingerprint(module, example, facts)}.onnx"
@@ -105,7 +118,7 @@ class Runtime:
             session = self._cached(known)
             if session is not None:
                 return known, session
-        _export(module, example, dynamic, path, facts)
+        _export(module, example, path, facts)
         return path, open_graph(path, self.threads)
 
     def _cached(self, path: Path) -> "InferenceSession | None":
@@ -124,8 +137,11 @@ def on_arrays(function: Function) -> Callable[[np.ndarray], np.ndarray]:
     return lambda rows: np.asarray(function(torch.from_numpy(rows))[0].cpu().numpy())
 
 
-def open_runtime(device: str, cache: Path, threads: int = 0, shipped: Path | None = None) -> Runtime:
-    """`auto` takes a GPU where torch sees one. OutOfRange if `cuda` is asked for and there is none."""
+def open_runtime(device: str, cache: Path, threads: int = 0, batch: int = 0, shipped: Path | None = None) -> Runtime:
+    """`auto` takes a GPU where torch sees one. OutOfRange if `cuda` is asked for and there is none.
+
+    batch: how many calls of a function run as one; 0 leaves it to the device.
+    """
     if device not in ("auto", "cpu", "cuda"):
         raise OutOfRange(f"device {device!r}; wanted auto, cpu or cuda", field="device")
     available = torch.cuda.is_available()
@@ -133,12 +149,19 @@ def open_runtime(device: str, cache: Path, threads: int = 0, shipped: Path | Non
         raise OutOfRange("device cuda, but torch sees no GPU; install the gpu extra or take device cpu", field="device")
     if threads:
         torch.set_num_threads(threads)
-    return Runtime(torch.device("cuda" if available and device != "cpu" else "cpu"), cache, threads, shipped=shipped)
+    taken = torch.device("cuda" if available and device != "cpu" else "cpu")
+    loop = EngineLoop(batch or (CUDA_BATCH if taken.type == "cuda" else 1))
+    return Runtime(taken, cache, threads, shipped=shipped, loop=loop)
 
 
-def _run(module: nn.Module, inputs: Sequence[Tensor]) -> Any:
-    with torch.inference_mode():
-        return module(*inputs)
+def _on_tensors(session: "InferenceSession") -> Function:
+    names = [entry.name for entry in session.get_inputs()]
+
+    def run(*inputs: Tensor) -> tuple[Tensor, ...]:
+        feed = {key: np.ascontiguousarray(x.numpy()) for key, x in zip(names, inputs, strict=True)}
+        return tuple(torch.from_numpy(array) for array in session.run(None, feed))
+
+    return run
 
 
 def _as_tuple(result: Any) -> tuple[Tensor, ...]:
@@ -162,17 +185,9 @@ def _fingerprint(module: nn.Module, example: Sequence[Tensor], facts: Mapping[st
     return digest.hexdigest()[:16]
 
 
-def _export(
-    module: nn.Module,
-    example: Sequence[Tensor],
-    dynamic: Mapping[int, int],
-    path: Path,
-    facts: Mapping[str, str] = NO_FACTS,
-) -> None:
+def _export(module: nn.Module, example: Sequence[Tensor], path: Path, facts: Mapping[str, str] = NO_FACTS) -> None:
     """Write the graph whole or not at all, whoever else writes it. CheckpointError where the exporter is missing."""
     log.info("exporting %s to ONNX, once", path.stem)
-    length = torch.export.Dim("length", min=2)
-    shapes = tuple({dynamic[k]: length} if k in dynamic else {} for k in range(len(example))) if dynamic else None
     path.parent.mkdir(parents=True, exist_ok=True)
     for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):  # hundreds of lines, and torchvision that we do not use
         logging.getLogger(chatty).setLevel(logging.ERROR)
@@ -181,7 +196,7 @@ def _export(
             warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
             # cloned: examples that are one tensor would be taken for one input
             inputs = tuple(tensor.clone() for tensor in example)
-            program = torch.onnx.export(module, inputs, dynamo=True, dynamic_shapes=shapes, verbose=False)
+            program = torch.onnx.export(module, inputs, dynamo=True, verbose=False)
     except ImportError as error:
         raise CheckpointError(
             f"exporting to ONNX needs onnx and onnxscript ({error}); install the cpu extra"

@@ -118,7 +118,7 @@ def test_a_transformers_feature_is_centred_on_its_time(at, normalised):
     """Feature j on sample 320 j: a click there is in that feature and in no other."""
     samples = np.zeros(3 * SAMPLE_RATE_HZ, np.float32)
     samples[max(at * STRIDE - 100, 0) : at * STRIDE + 100] = 0.5
-    energy = encode(TransformerSpeech(Loudness(), 1, normalised, torch.device("cpu")), samples)[:, 0]
+    energy = encode(TransformerSpeech(Loudness(), 1, normalised, TORCH), samples)[:, 0]
     assert energy.argmax() == at
     assert np.delete(energy, at).max() < 0.05 * energy.max()
 

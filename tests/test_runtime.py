@@ -29,11 +29,6 @@ class Scale(nn.Module):
         return self.factor * x, (self.factor * x).sum()
 
 
-class Square(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x * x
-
-
 class Twice(Scale):
     """Another class over the same weights."""
 
@@ -54,7 +49,7 @@ def exports(exported: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """A runtime whose exports, counted in its cache, are all copies of Scale's."""
     (graph,) = (exported.cache / "onnx").iterdir()
 
-    def export(module: nn.Module, example: Sequence[Tensor], dynamic: object, path: Path, facts: object) -> None:
+    def export(module: nn.Module, example: Sequence[Tensor], path: Path, facts: object) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(graph, path)
 
@@ -78,13 +73,6 @@ def test_a_graph_that_came_with_the_weights_is_not_exported_again(exports, expor
     assert not (exports.cache / "onnx").exists()
     shipped.compile("scale", Scale(3.0), EXAMPLE)
     assert len(graphs(exports)) == 1
-
-
-def test_an_axis_may_vary_in_length(tmp_path):
-    function = open_runtime("cpu", tmp_path, threads=1).compile("square", Square(), [torch.zeros(3, 2)], {0: 0})
-    for length in (2, 3, 17):
-        (squared,) = function(torch.full((length, 2), 3.0))
-        assert squared.tolist() == [[9, 9]] * length
 
 
 def test_onnx_is_torch(tmp_path):
@@ -199,12 +187,12 @@ def test_exports_at_once_do_not_meet(tmp_path, monkeypatch):
             partial.write_bytes(b"half a graph")
             made.append(partial)
             if len(made) == 1:
-                runtime_module._export(Scale(), EXAMPLE, {}, graph)
+                runtime_module._export(Scale(), EXAMPLE, graph)
                 assert partial.read_bytes() == b"half a graph"
             partial.write_bytes(b"a whole graph")
 
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: Program())
-    runtime_module._export(Scale(), EXAMPLE, {}, graph)
+    runtime_module._export(Scale(), EXAMPLE, graph)
     assert len(made) == 2
     assert list(tmp_path.iterdir()) == [graph]
     assert graph.read_bytes() == b"a whole graph"

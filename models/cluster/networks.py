@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float32
 
 from models.atlas import Anchors
 from models.backend import Backend, Skinner
+from models.batching import FunctionStatistics
 from models.cluster.ahead import read_ahead
 from models.cluster.asker import Asker
 from models.cluster.calls import (
@@ -75,6 +76,10 @@ class ClusterNetworks(Backend):
     def capacity(self) -> int:
         """See `Backend.capacity`."""
         return self._asker.replicas.capacity
+
+    def statistics(self) -> Mapping[str, FunctionStatistics]:
+        """See `Backend.statistics`. Nothing runs here."""
+        return {}
 
     @property
     def log_density(self) -> Float32[np.ndarray, " vertices"]:
@@ -143,7 +148,7 @@ class ClusterNetworks(Backend):
         return self._asker.ask(MeanLatents(check_topology(read_example(file), template), id))
 
     def close(self) -> None:
-        """Ask no more: clips that are not finished raise EngineLost."""
+        """See `Backend.close`. Clips that are not finished raise EngineLost."""
         self._asker.close()
 
     def _take(

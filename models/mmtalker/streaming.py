@@ -14,6 +14,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from models.atlas import Anchors, Atlas
+from models.batching import Axes
 from models.core import Waveform, frame_count
 from models.features import EncoderState, Samples, SpeechEncoder
 from models.lips import contact_amount
@@ -131,10 +132,13 @@ class MMTalkerMotion:
         )
         latent = torch.zeros(rows, batch, config.decoder)
         chunk = (torch.zeros(POINTS, 3, dtype=torch.int64), torch.zeros(POINTS, 3))
-        self._hear = runtime.compile(f"mmtalker-audio-{cadence.block}", _Hear(network), (padded, style, *state))
-        self._at_vertices = runtime.compile(f"mmtalker-vertices-{batch}", _AtVertices(network), instants)
-        self._latent = runtime.compile(f"mmtalker-latent-{batch}", _Latent(network), instants)
-        self._at_points = runtime.compile(f"mmtalker-points-{batch}", _AtPoints(network), (latent, *chunk))
+        moments, hearing = (0, 0, 0, 0, 0), Axes((0, 0, 1, 1), (0, 0, 0, 1, 1))
+        compiled = runtime.compile
+        self._hear = compiled(f"mmtalker-audio-{cadence.block}", _Hear(network), (padded, style, *state), hearing)
+        self._at_vertices = compiled(f"mmtalker-vertices-{batch}", _AtVertices(network), instants, Axes(moments, (1,)))
+        self._latent = compiled(f"mmtalker-latent-{batch}", _Latent(network), instants, Axes(moments, (1,)))
+        # corners differ from stream to stream: points run one by one
+        self._at_points = compiled(f"mmtalker-points-{batch}", _AtPoints(network), (latent, *chunk))
 
     def at(self, cadence: Cadence) -> "MMTalkerMotion":
         """The same network at another cadence; queries and styles serve both."""

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Int64, UInt16
 from scipy.ndimage import binary_dilation
 from torch import Tensor, nn
 
+from models.batching import Axes
 from models.core import Codes, CodeSpace
 from models.graphs import in_batches
 from models.performance import Pivots
@@ -113,10 +114,12 @@ class Coder:
         config = network.config
         self.space = CodeSpace(checkpoint, config.codes, config.grid)
         self._latent = config.latent, config.grid, config.grid
-        quantise = runtime.compile(f"{checkpoint}-codes", _Quantiser(network), (torch.zeros(BATCH, *self._latent),))
+        latents = (torch.zeros(BATCH, *self._latent),)
+        quantise = runtime.compile(f"{checkpoint}-codes", _Quantiser(network), latents, Axes((0,), (0,)))
         indices = torch.zeros(BATCH, config.grid, config.grid, dtype=torch.int64)
         generator, facts = _Generator(network), generator_facts(self.space, sha256)
         self._quantise = on_arrays(quantise)
+        # one by one: BATCH maps fill a device, and the graph stays the one that clients decode with
         self._generate = on_arrays(runtime.compile(checkpoint, generator, (indices,), facts=facts))
         self._export = partial(runtime.export, checkpoint, generator, (indices,), facts=facts)
 

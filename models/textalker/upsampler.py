@@ -21,9 +21,10 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.batching import Function
 from models.checkpoint import config_from, load_into, read_header, read_tensors
 from models.errors import CheckpointError, OutOfRange
-from models.runtime import Function, Runtime
+from models.runtime import Runtime
 from models.textalker.maps import from_network, log_ratio, to_network, wrinkle_map
 
 LARGEST = 8192

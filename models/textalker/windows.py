@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from models.batching import Axes
 from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
 from models.errors import UnknownName
 from models.features import SpeechEncoder
@@ -71,8 +72,9 @@ class LatentMotion:
             torch.ones(1, dtype=torch.int64),
             torch.ones(1, config.window, dtype=torch.bool),
         )
-        self._hear = runtime.compile("textalker-hearing", network.hearing, sound)
-        self._denoise = runtime.compile("textalker-denoiser", network, window)
+        self._hear = runtime.compile("textalker-hearing", network.hearing, sound, Axes((0, 0), (0, 0)))
+        # each row has a step of its own: windows need not have begun together to be drawn together
+        self._denoise = runtime.compile("textalker-denoiser", network, window, Axes((0, 0, 0, 0, 0), (0,)))
 
     def start(self) -> LatentState:
         """The state before the first feature."""
