@@ -23,7 +23,7 @@ from service.formats import format_accepted, format_named
 from service.isolation import Decode
 from service.live.messages import LiveHello
 from service.problems import validated
-from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
+from service.runtime import Client, CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
 from service.settings import Settings
 from service.stream import ClipStream, run_for
@@ -34,12 +34,14 @@ NEUTRAL = PictureLimits(max(TEXTURES), 64)
 Read = TypeVar("Read")
 
 
-async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmEngine) -> AsyncIterator[AnimateForm]:
+async def _checked_form(
+    request: Request, runtime: CurrentRuntime, engine: WarmEngine, client: Client
+) -> AsyncIterator[AnimateForm]:
     """The form with its fields checked; the upload stays open until the endpoint returns.
 
     A service that is full says so before it reads the upload.
     """
-    runtime.slots.check()
+    runtime.slots.check(client)
     async with open_animate_form(request, runtime.settings, engine) as form:
         yield form
 
@@ -48,7 +50,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime, engine: WarmE
     "/animate",
     summary="Speech in, an animation out",
     response_class=StreamingResponse,
-    responses={200: ANIMATION, **problem_responses(404, 406, 413, 415, 422, 503)},
+    responses={200: ANIMATION, **problem_responses(404, 406, 413, 415, 422, 429, 503)},
     openapi_extra={"requestBody": ANIMATE_BODY},
 )
 async def animate(
@@ -63,9 +65,11 @@ async def animate(
     Everything is checked before the first byte. A stream that fails later is cut: it lacks the end that its transfer
     coding and its format call for.
     """
-    clip = await run_for(request, partial(start_clip, engine, form, runtime.settings, decode=runtime.decode))
+    workers = runtime.slots.workers
+    start = partial(start_clip, engine, form, runtime.settings, decode=runtime.decode)
+    clip = await run_for(request, start, workers)
     return ClipStream(
-        clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", stall_s=runtime.settings.stall_s
+        clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", pace=runtime.pace, workers=workers
     )
 
 

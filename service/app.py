@@ -87,11 +87,13 @@ async def _lifespan(app: FastAPI, *, engine: Engine | None) -> AsyncIterator[Non
             await task
     if runtime.isolation is not None:
         runtime.isolation.close()
+    if runtime.warm_engine is not None:
+        await to_thread.run_sync(runtime.warm_engine.close)
 
 
 async def _load(runtime: Runtime, engine: Engine | None) -> None:
     try:
-        runtime.warm_engine = await to_thread.run_sync(_warm_engine, runtime, engine)
+        runtime.open(await to_thread.run_sync(_warm_engine, runtime, engine))
     except Exception as error:
         log.error("the engine does not start", exc_info=None if isinstance(error, TalkerError) else error)
         runtime.failure = error

@@ -40,7 +40,10 @@ REASONS = {
     ),
     416: ("BadRange", "No part of the file is in `Range`, or it is none."),
     422: ("OutOfRange", "Out of range, an impossible combination, or a mesh that is no head."),
-    429: ("TooMany", "More than one client's share: unfinished jobs (`too_many_jobs`)."),
+    429: (
+        "TooMany",
+        "More than one client's share: of waiting requests (`too_many_requests`), of unfinished jobs (`too_many_jobs`).",
+    ),
     500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
     503: (
         "Busy",

@@ -10,11 +10,13 @@ import models.engine
 from models.audio import decode_audio
 from models.engine import Engine, Sampling
 from models.errors import EngineLost
+from service.client import client_of
 from service.isolation import Decode, Isolation
 from service.live.sessions import LiveSessions
 from service.problems import NotReady
 from service.settings import Settings
 from service.slots import Slots
+from service.stream import Pace
 
 RETRY_AFTER_S = 2.0
 FOLLOW_S = 1.0
@@ -39,6 +41,7 @@ def open_engine(settings: Settings) -> Engine:
         templates=settings.templates,
         device=settings.device,
         threads=settings.threads,
+        batch=settings.batch,
         sampling=Sampling(steps=settings.sampler_steps),
     )
 
@@ -48,12 +51,18 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.slots = Slots(settings.concurrency or 1, settings.queue)
+        self.slots = Slots(settings.concurrency or 1, settings.queue, settings.queue_per_client)
+        self.pace = Pace(settings.stall_s, settings.slow_factor)
         self.isolation = Isolation(settings.max_audio_s) if settings.isolate else None
         self.live = LiveSessions(settings.live_sessions)
         self.warm_engine: Engine | None = None
         self.failure: Exception | None = None
         """Why the engine does not start: the server stops when it sees it."""
+
+    def open(self, engine: Engine) -> None:
+        """Serve with an engine that is warm."""
+        self.slots.resize(self.settings.concurrency or engine.capacity)
+        self.warm_engine = engine
 
     @property
     def decode(self) -> Decode:
@@ -87,11 +96,16 @@ async def _engine(request: Request) -> Engine:
 
 
 async def _held_slot(request: Request) -> AsyncIterator[None]:
-    async with (await _runtime(request)).slots.hold(request.receive):
+    async with (await _runtime(request)).slots.hold(client_of(request.scope), request.receive):
         yield
+
+
+async def _asking(request: Request) -> str:
+    return client_of(request.scope)
 
 
 CurrentRuntime = Annotated[Runtime, Depends(_runtime)]
 WarmEngine = Annotated[Engine, Depends(_engine)]
+Client = Annotated[str, Depends(_asking)]
 HeldSlot = Annotated[None, Depends(_held_slot)]
 """A slot, held until the response has been sent or cut; ask for it after the form, which must have been read."""

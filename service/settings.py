@@ -87,19 +87,35 @@ class Settings(BaseSettings):
         description="Steps of TexTalker's sampler for a window of three seconds; more are slower.",
     )
 
-    concurrency: int = Field(
-        default=1,
+    batch: int = Field(
+        default=0,
         ge=0,
-        description="Animations, registrations and upsamplings that run at once; each holds its slot to its end. "
-        "0 takes as many as the engine has room for.",
+        description="Streams whose steps the device runs as one batch; 0 takes 8 on CUDA and 1 on a CPU.",
+    )
+    concurrency: int = Field(
+        default=0,
+        ge=0,
+        description="Animations, registrations and upsamplings that run at once; each holds its slot to its end. 0 "
+        "takes as many as the engine has room for: a batch of them, and 2 at least.",
     )
     queue: int = Field(
-        default=8, ge=0, description="Requests that wait for a slot; beyond that the answer is 503 `busy`."
+        default=16, ge=0, description="Requests that wait for a slot; beyond that the answer is 503 `busy`."
+    )
+    queue_per_client: int = Field(
+        default=8,
+        ge=1,
+        description="Requests of one client that wait for a slot; beyond that the answer is 429 `too_many_requests`.",
     )
     stall_s: float = Field(
         default=60,
         gt=0,
         description="Seconds that a client may leave the stream unread before it is cut and its slot freed.",
+    )
+    slow_factor: float = Field(
+        default=4,
+        gt=0,
+        description="How slowly a client may read on: its stream waits for it `TALKER_STALL_S` and so many times the "
+        "clip's length in all, or so many times `TALKER_STALL_S` for what is no clip.",
     )
 
     isolate: bool = Field(

@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable, Coroutine, Generator, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import PureWindowsPath
@@ -12,7 +13,7 @@ from threading import Event
 from typing import TypeVar
 from urllib.parse import quote
 
-from anyio import from_thread, move_on_after, to_thread
+from anyio import CapacityLimiter, current_time, from_thread, move_on_after, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -33,13 +34,29 @@ class ClientLeft(Exception):
     """Nobody reads the stream any more, which is no failure of ours."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How slowly a client may take a stream: `stall_s` at a time without taking anything, and in all `slow_factor`
+    times what it lasts beside that; what does not play counts as `stall_s` long.
+    """
+
+    stall_s: float
+    slow_factor: float
+
+    def patience_s(self, duration_s: float | None) -> float:
+        """How long a stream waits for its client in all."""
+        if duration_s is None:
+            return self.slow_factor * self.stall_s
+        return self.stall_s + self.slow_factor * duration_s
+
+
 class ChunkStream(StreamingResponse):
     """The chunks of a file as a response; empty ones are not sent, but let the stream be stopped.
 
     The status goes out with the first byte, so that a file that fails before it is a plain 500. One that fails later,
-    or whose client takes nothing for `stall_s` seconds, is cut: without its last chunk nobody takes it for a whole
-    file. When the client leaves, what makes the chunks is closed at the next one. `open_chunks` is called in the worker
-    thread.
+    or whose client is slower than `pace`, is cut: without its last chunk nobody takes it for a whole file. When the
+    client leaves, what makes the chunks is closed at the next one. `open_chunks` is called in the worker thread, which
+    is one of `workers`.
     """
 
     def __init__(
@@ -48,27 +65,21 @@ class ChunkStream(StreamingResponse):
         *,
         media_type: str,
         headers: Mapping[str, str],
-        stall_s: float,
+        pace: Pace,
+        workers: CapacityLimiter,
+        duration_s: float | None = None,
     ) -> None:
         super().__init__((), media_type=media_type, headers={**headers, "X-Accel-Buffering": "no"})
-        self._open_chunks = open_chunks
-        self._stall_s = stall_s
+        self._open_chunks, self._workers = open_chunks, workers
+        self._pace, self._patience_s = pace, pace.patience_s(duration_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the file; returns or raises only when the engine is free again."""
         left = Event()
         watch = asyncio.create_task(_set_on_disconnect(receive, left))
-
-        async def deliver(message: Message) -> None:
-            with move_on_after(self._stall_s) as wait:
-                await send(message)
-            if wait.cancelled_caught:
-                name = scope["state"]["request_id"]
-                log.warning("request %s is cut: its client took nothing for %g s, TALKER_STALL_S", name, self._stall_s)
-                raise ClientLeft
-
+        outlet = _Outlet(send, self._pace.stall_s, self._patience_s, scope["state"]["request_id"])
         try:
-            await to_thread.run_sync(self._pump, deliver, left)
+            await to_thread.run_sync(self._pump, outlet.deliver, left, limiter=self._workers)
         except ClientLeft:
             pass
         finally:
@@ -91,10 +102,33 @@ class ChunkStream(StreamingResponse):
         yield {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+class _Outlet:
+    """Where a stream's messages leave, for as long as its client may make it wait."""
+
+    def __init__(self, send: Send, stall_s: float, patience_s: float, request_id: str) -> None:
+        self._send, self._stall_s, self._request_id = send, stall_s, request_id
+        self._patience_s, self._left_s = patience_s, patience_s
+
+    async def deliver(self, message: Message) -> None:
+        """Send. Raises ClientLeft, and logs it, when that takes too long."""
+        started_s, allowed_s = current_time(), min(self._stall_s, self._left_s)
+        with move_on_after(allowed_s) as wait:
+            await self._send(message)
+        if wait.cancelled_caught:
+            log.warning("request %s is cut: its client %s", self._request_id, self._reason())
+            raise ClientLeft
+        self._left_s -= current_time() - started_s
+
+    def _reason(self) -> str:
+        if self._stall_s <= self._left_s:
+            return f"took nothing for {self._stall_s:g} s, TALKER_STALL_S"
+        return f"has kept it waiting for {self._patience_s:g} s in all, TALKER_SLOW_FACTOR"
+
+
 class ClipStream(ChunkStream):
     """A clip as a response, encoded as its frames come."""
 
-    def __init__(self, clip: Clip, encoder: Encoder, *, upload_name: str, stall_s: float) -> None:
+    def __init__(self, clip: Clip, encoder: Encoder, *, upload_name: str, pace: Pace, workers: CapacityLimiter) -> None:
         super().__init__(
             partial(encode, clip, encoder),
             media_type=encoder.media_type,
@@ -103,19 +137,24 @@ class ClipStream(ChunkStream):
                 "X-Talker-Fps": f"{clip.fps:.12g}",
                 "Content-Disposition": attachment(upload_name, encoder.extension),
             },
-            stall_s=stall_s,
+            pace=pace,
+            workers=workers,
+            duration_s=clip.frame_count / clip.fps,
         )
 
 
-async def run_for(request: Request, work: Callable[[Callable[[], None]], Result]) -> Result:
-    """`work` in a worker thread, for a client who may leave: what it is given raises then, and is to be called often.
+async def run_for(
+    request: Request, work: Callable[[Callable[[], None]], Result], workers: CapacityLimiter | None = None
+) -> Result:
+    """`work` in one of the worker threads, for a client who may leave: what it is given raises then, and is to be
+    called often.
 
     Ask for it once the body has been read. ClientDisconnect when the client has left.
     """
     left = Event()
     watch = asyncio.create_task(_set_on_disconnect(request.receive, left))
     try:
-        return await to_thread.run_sync(work, partial(_check_there, left))
+        return await to_thread.run_sync(work, partial(_check_there, left), limiter=workers)
     except ClientLeft as error:
         raise ClientDisconnect from error
     finally:

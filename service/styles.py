@@ -13,7 +13,7 @@ from models.errors import SHOWN, Conflict, UnknownName, UnsupportedMedia, blamin
 from service.contract import EXAMPLE_BODY, MIX_BODY, REMOVED, STYLE_CREATED, headers, problem_responses
 from service.form import BoundedReceive, open_form
 from service.problems import refusal, validated
-from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
+from service.runtime import Client, CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import ExampleForm, StyleCard, StyleMix
 from service.stream import attachment
 
@@ -40,9 +40,9 @@ async def _new_id(engine: WarmEngine, id: Annotated[str, Path(examples=["my-styl
     return id
 
 
-async def _example(request: Request, runtime: CurrentRuntime) -> AsyncIterator[ExampleForm]:
+async def _example(request: Request, runtime: CurrentRuntime, client: Client) -> AsyncIterator[ExampleForm]:
     """The form; the upload stays open until the endpoint returns."""
-    runtime.slots.check()
+    runtime.slots.check(client)
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="example") as fields:
         yield validated(ExampleForm, fields)
 
@@ -107,19 +107,20 @@ async def mix_style(
     "/{id}/pivot",
     status_code=201,
     summary="Make a style from an example",
-    responses={201: STYLE_CREATED, **problem_responses(409, 413, 415, 422, 503)},
+    responses={201: STYLE_CREATED, **problem_responses(409, 413, 415, 422, 429, 503)},
     openapi_extra={"requestBody": EXAMPLE_BODY},
 )
 async def make_style(
     request: Request,
     response: Response,
     engine: WarmEngine,
+    runtime: CurrentRuntime,
     id: Annotated[str, Depends(_new_id)],
     form: Annotated[ExampleForm, Depends(_example, scope="function")],
     _slot: HeldSlot,
 ) -> StyleCard:
     """Make a style from an example sequence: the mean of its latents, without training."""
-    style = await to_thread.run_sync(_read_and_add, engine, form, id)
+    style = await to_thread.run_sync(_read_and_add, engine, form, id, limiter=runtime.slots.workers)
     return _created(request, response, style)
 
 

@@ -16,7 +16,7 @@ from service.encoders.surface import split_seams
 from service.encoders.textures import base_color
 from service.form import open_form
 from service.problems import validated
-from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
+from service.runtime import Client, CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import ReportCard, TemplateCard, TemplateForm
 from service.stream import attachment, run_for
 
@@ -34,9 +34,11 @@ async def _known(engine: WarmEngine, id: Annotated[str, Path(examples=["default"
     return engine.templates[id]
 
 
-async def _form(request: Request, runtime: CurrentRuntime, engine: WarmEngine) -> AsyncIterator[TemplateForm]:
+async def _form(
+    request: Request, runtime: CurrentRuntime, engine: WarmEngine, client: Client
+) -> AsyncIterator[TemplateForm]:
     """The form with its name checked; uploads stay open until the endpoint returns."""
-    runtime.slots.check()
+    runtime.slots.check(client)
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="mesh") as fields:
         form = validated(TemplateForm, fields)
         if form.name is not None:
@@ -57,7 +59,7 @@ async def list_templates(request: Request, engine: WarmEngine) -> list[TemplateC
     "",
     status_code=201,
     summary="Register a head of your own",
-    responses={201: TEMPLATE_CREATED, **problem_responses(409, 413, 415, 422, 503)},
+    responses={201: TEMPLATE_CREATED, **problem_responses(409, 413, 415, 422, 429, 503)},
     openapi_extra={"requestBody": TEMPLATE_BODY},
 )
 async def register_template(
@@ -69,7 +71,8 @@ async def register_template(
     _slot: HeldSlot,
 ) -> TemplateCard:
     """Place a head on the atlas, without training, and keep it; the report tells how that went. It takes seconds."""
-    template = await run_for(request, partial(register_and_add, engine, form, runtime.settings.mesh_limits))
+    work = partial(register_and_add, engine, form, runtime.settings.mesh_limits)
+    template = await run_for(request, work, runtime.slots.workers)
     response.headers["Location"] = _path(request, template)
     return _card(request, template)
 

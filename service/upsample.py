@@ -24,7 +24,7 @@ from service.form import open_form
 from service.formats import accepted
 from service.pictures import PICTURES, PictureFormat
 from service.problems import validated
-from service.runtime import CurrentRuntime, HeldSlot, WarmEngine
+from service.runtime import Client, CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import UpsampleForm
 from service.stream import ChunkStream, attachment
 
@@ -48,9 +48,9 @@ async def _accepted(request: Request) -> str:
     return accepted(request.headers.get("accept"), {media_type: media_type for media_type in PICTURES})
 
 
-async def _checked_form(request: Request, runtime: CurrentRuntime) -> AsyncIterator[UpsampleForm]:
+async def _checked_form(request: Request, runtime: CurrentRuntime, client: Client) -> AsyncIterator[UpsampleForm]:
     """The form with its fields checked; uploads stay open until the endpoint returns."""
-    runtime.slots.check()
+    runtime.slots.check(client)
     async with open_form(request, max_upload_bytes=runtime.settings.max_upload_bytes, field="map") as fields:
         form = validated(UpsampleForm, fields)
         check_combination(form)
@@ -61,7 +61,7 @@ async def _checked_form(request: Request, runtime: CurrentRuntime) -> AsyncItera
     "/upsample",
     summary="A wrinkle map or a texture, larger",
     response_class=StreamingResponse,
-    responses={200: UPSAMPLED, **problem_responses(406, 413, 415, 422, 503)},
+    responses={200: UPSAMPLED, **problem_responses(406, 413, 415, 422, 429, 503)},
     openapi_extra={"requestBody": UPSAMPLE_BODY},
 )
 async def upsample(
@@ -76,14 +76,16 @@ async def upsample(
     What the picture shows already stays; finer wrinkles are the network's, guided by the skin at rest. Where no wrinkle
     is, a map stays neutral and a texture is the neutral one, enlarged.
     """
-    strips = await to_thread.run_sync(start_upsampling, engine, form)
+    workers = runtime.slots.workers
+    strips = await to_thread.run_sync(start_upsampling, engine, form, limiter=workers)
     picture, upload = PICTURES[media_type], form.map or form.texture
     assert upload is not None
     return ChunkStream(
         partial(_chunks, picture, form.size, strips),
         media_type=media_type,
         headers={"Content-Disposition": attachment(upload.filename or "", picture.extension)},
-        stall_s=runtime.settings.stall_s,
+        pace=runtime.pace,
+        workers=workers,
     )
 
 

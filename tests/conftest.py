@@ -154,6 +154,8 @@ class FakeEngine:
         self.made = 0
         self.capacity = 1
         self.closed = threading.Event()
+        self.capacity = 1
+        self.shut = threading.Event()
 
     @property
     def templates(self) -> Mapping[str, FakeTemplate]:
@@ -380,6 +382,12 @@ class FakeEngine:
 
     def warm_up(self) -> None:
         assert self.warm.wait(WAIT_S)
+
+    def statistics(self) -> Mapping[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        self.shut.set()
 
 
 def wav(seconds: float = 0.2, rate_hz: int = 16_000) -> bytes:

@@ -554,6 +554,6 @@ def test_an_unknown_name_is_refused_while_others_run(client: TestClient, engine:
 def test_a_full_service_says_so_before_it_reads_the_upload(app: FastAPI, client: TestClient) -> None:
     """The body is no form: had it been read, it would be 415."""
     slots = app.state.runtime.slots
-    slots.check = lambda: Slots(0, 0).check()
+    slots.check = Slots(0, 0, 1).check
     answer = client.post("/animate", content=b"anything", headers={"Content-Type": "text/plain"})
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")

@@ -275,7 +275,7 @@ def test_the_settings_are_the_services(
     assert run("animate", speech, "-o", tmp_path / "head.glb") == 0
     assert loaded == [
         {name: tmp_path / name for name in ("weights", "cache", "styles", "templates")}
-        | {"device": "cpu", "threads": 3, "sampling": Sampling(steps=25)},
+        | {"device": "cpu", "threads": 3, "batch": 0, "sampling": Sampling(steps=25)},
     ]
 
 

@@ -24,7 +24,7 @@ from service.encoders import ENCODERS, encode
 from service.encoders.spool import OffsetSpool
 from service.server import Server
 from service.settings import Settings
-from service.stream import SLICE, ClipStream, attachment
+from service.stream import SLICE, ChunkStream, ClipStream, Pace, attachment
 
 BOUNDARY = "cut-here"
 SCOPE = {"type": "http", "state": {"request_id": "take-7"}}
@@ -73,8 +73,9 @@ def started(engine: FakeEngine) -> Clip:
     return engine.animate(Waveform(np.zeros(16_000, np.float32)), AnimateOptions())
 
 
-def response_of(clip: Clip, format_: str, *, stall_s: float = WAIT_S) -> ClipStream:
-    return ClipStream(clip, ENCODERS[format_](), upload_name="a.wav", stall_s=stall_s)
+def response_of(clip: Clip, format_: str, *, stall_s: float = WAIT_S, slow_factor: float = 1e6) -> ClipStream:
+    pace, workers = Pace(stall_s, slow_factor), anyio.CapacityLimiter(1)
+    return ClipStream(clip, ENCODERS[format_](), upload_name="a.wav", pace=pace, workers=workers)
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -217,7 +218,7 @@ def test_a_full_queue_is_busy(app: FastAPI, connect: Connect, engine: FakeEngine
         assert read_all(first).startswith(b"HTTP/1.1 200")
         assert read_all(second).startswith(b"HTTP/1.1 200")
     assert answer.startswith(b"HTTP/1.1 503")
-    assert b"\r\nretry-after: 5\r\n" in answer
+    assert b"\r\nretry-after: 10\r\n" in answer
     assert body_of(answer)["code"] == "busy"
 
 
@@ -317,12 +318,98 @@ def test_a_reader_that_stalls_is_cut_and_the_engine_freed(engine: FakeEngine) ->
     assert 0 < engine.made < 30
 
 
+def test_a_reader_that_is_too_slow_in_all_is_cut_and_the_engine_freed(
+    engine: FakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It takes 1 KiB a second and never stalls: a clip of one second has 100 s and four times its length."""
+    engine.mesh = grid_mesh(100, 100)
+    clip = started(engine)
+    taken = run_with_reader(response_of(clip, "npz-stream", stall_s=100, slow_factor=4), takes=math.inf)
+    assert 100 * 1024 < len(taken) < 108 * 1024
+    assert next(clip.frames, None) is None
+    assert 0 < engine.made < 30
+    (record,) = caplog.records
+    assert record.getMessage() == "request take-7 is cut: its client has kept it waiting for 104 s in all, " + (
+        "TALKER_SLOW_FACTOR"
+    )
+
+
+def test_time_in_which_frames_are_made_does_not_count(engine: FakeEngine) -> None:
+    """Only the client's is counted: a stream may take as long as the engine does."""
+
+    def chunks() -> Iterator[bytes]:
+        for _ in range(20):
+            anyio.from_thread.run(pass_a_second)
+            yield b"x"
+
+    pace = Pace(stall_s=1, slow_factor=1)
+    response = ChunkStream(
+        lambda: (chunk for chunk in chunks()),
+        media_type="text/plain",
+        headers={},
+        pace=pace,
+        workers=anyio.CapacityLimiter(1),
+    )
+    sent = bytearray()
+
+    async def send(message: Message) -> None:
+        sent.extend(message.get("body", b""))
+
+    anyio.run(response, SCOPE, anyio.sleep_forever, send, backend_options={"loop_factory": StoppedClock})
+    assert bytes(sent) == b"x" * 20
+
+
+def test_what_does_not_play_may_be_read_for_so_many_stalls() -> None:
+    assert Pace(stall_s=60, slow_factor=4).patience_s(None) == 240
+    assert Pace(stall_s=60, slow_factor=4).patience_s(10) == 100
+
+
+def test_a_stream_takes_a_thread_of_its_own_and_none_of_those_that_read_uploads(engine: FakeEngine) -> None:
+    engine.hold_at = 0
+    app, taken = create_app(Settings(concurrency=2), engine), []
+
+    @app.get("/threads")
+    async def threads() -> None:
+        default = anyio.to_thread.current_default_thread_limiter()
+        taken.append((app.state.runtime.slots.workers.borrowed_tokens, default.borrowed_tokens))
+
+    with serving(app) as connect, connect() as connection:
+        connection.sendall(request())
+        wait_until(engine.held.is_set)
+        with connect() as asking:
+            asking.sendall(b"GET /threads HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
+            read_all(asking)
+        engine.gate.set()
+        read_all(connection)
+    assert taken == [(1, 0)]
+
+
+def test_a_service_that_stops_closes_its_engine(app: FastAPI, engine: FakeEngine) -> None:
+    with serving(app):
+        assert not engine.shut.is_set()
+    assert engine.shut.is_set()
+
+
+@pytest.mark.parametrize(("set_up", "capacity", "running"), [(0, 3, 3), (2, 3, 2)])
+def test_as_many_run_as_the_engine_makes_best_unless_a_number_is_set(
+    engine: FakeEngine, set_up: int, capacity: int, running: int
+) -> None:
+    engine.capacity = capacity
+    app = create_app(Settings(concurrency=set_up), engine)
+    with serving(app):
+        slots = app.state.runtime.slots
+        assert (slots.concurrency, slots.workers.total_tokens) == (running, running)
+
+
 def test_a_stalled_stream_is_cut_on_the_wire_and_is_one_line_of_our_log(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The client reads on when it is too late: the stream has no end, and the cause is not taken for ours."""
     engine.mesh = grid_mesh(200, 200)  # 14 MB in all, more than the sockets hold
-    with serving(create_app(Settings(stall_s=0.1, log_level="warning"), engine)) as connect, connect() as connection:
+    with (
+        serving(create_app(Settings(stall_s=0.1, slow_factor=1000, log_level="warning"), engine)) as connect,
+        connect() as connection,
+    ):
         connection.sendall(request(format="npz-stream"))
         wait_until(lambda: caplog.records)
         answer = read_all(connection)

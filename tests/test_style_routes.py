@@ -184,7 +184,7 @@ def test_an_example_over_the_upload_limit_is_refused(engine: FakeEngine) -> None
 def test_an_example_needs_a_slot(app: FastAPI, client: TestClient) -> None:
     """Its latents come from the same networks; a service that is full says so before it reads the upload."""
     slots = app.state.runtime.slots
-    slots.check = lambda: Slots(0, 0).check()
+    slots.check = Slots(0, 0, 1).check
     answer = client.post("/styles/me/pivot", content=b"anything", headers={"Content-Type": "text/plain"})
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
 

@@ -163,7 +163,7 @@ def test_the_shipped_head_stays(client: TestClient) -> None:
 def test_a_registration_needs_a_slot(app: FastAPI, client: TestClient) -> None:
     """It takes seconds of the cores; a service that is full says so before it reads the upload."""
     slots = app.state.runtime.slots
-    slots.check = lambda: Slots(0, 0).check()
+    slots.check = Slots(0, 0, 1).check
     answer = client.post("/templates", content=b"anything", headers={"Content-Type": "text/plain"})
     assert (answer.status_code, answer.json()["code"]) == (503, "busy")
 
@@ -178,10 +178,10 @@ def test_a_registration_holds_its_slot_and_frees_it_when_it_fails(
     asking = threading.Thread(target=lambda: answers.append(client.post(path, files=files)))
     asking.start()
     assert engine.held.wait(20)
-    assert app.state.runtime.slots._free.value == 0
+    assert app.state.runtime.slots.held == 1
     engine.gate.set()
     asking.join(20)
-    wait_until(lambda: app.state.runtime.slots._free.value == 1)
+    wait_until(lambda: app.state.runtime.slots.held == 0)
     assert answers[0].status_code == 500
     assert list(engine.templates) == ["default"]
 
@@ -251,8 +251,8 @@ def test_a_client_who_leaves_while_registering_frees_the_slot(app: FastAPI, engi
         with connect() as connection:
             connection.sendall(f"{head}Content-Type: multipart/form-data; boundary=x\r\n\r\n".encode() + body)
             assert engine.held.wait(20)
-            assert slots._free.value == 0
-        wait_until(lambda: slots._free.value == 1)
+            assert slots.held == 1
+        wait_until(lambda: slots.held == 0)
     assert list(engine.templates) == ["default"]
 
 

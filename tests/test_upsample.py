@@ -243,7 +243,7 @@ def test_an_upload_over_the_limit_is_refused(engine: FakeEngine) -> None:
 
 
 def test_it_needs_a_slot(app: FastAPI, client: TestClient) -> None:
-    app.state.runtime.slots.check = lambda: Slots(0, 0).check()
+    app.state.runtime.slots.check = Slots(0, 0, 1).check
     assert post(client, map=MAP).status_code == 503
 
 

@@ -106,7 +106,7 @@ class Worker:
     async def _attempt(self, job: Job, run: Run) -> Callable[[], object]:
         """Make the result and store it; returns what is to be written down about it."""
         try:
-            async with self._runtime.slots.hold(self._stay):
+            async with self._runtime.slots.hold(job.client, self._stay):
                 if not await to_thread.run_sync(self.desk.ledger.start, job.id):
                     return _nothing
                 made = await to_thread.run_sync(self._make, job, run)
