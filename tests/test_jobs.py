@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -193,6 +194,29 @@ def test_jobs_are_accepted_while_every_slot_and_the_queue_are_taken(
     result_of(client, id)
     for post in posts:
         post.join()
+
+
+def test_requests_come_first(tmp_path: Path, engine: FakeEngine) -> None:
+    """A job that came before a request waits until nobody else does."""
+    app = create_app(Settings(jobs=tmp_path, concurrency=1), engine)
+    with TestClient(app) as client:
+        wait_until(lambda: client.get("/health/ready").status_code == 200)
+        slots, engine.hold_at = app.state.runtime.slots, 0
+        posts = [
+            threading.Thread(target=client.post, args=("/animate",), kwargs={"files": FILES, "data": {"seed": seed}})
+            for seed in "12"
+        ]
+        posts[0].start()
+        wait_until(engine.held.is_set)
+        id = submit(client, seed="9")
+        time.sleep(0.3)  # enough for a job that did not wait to have queued
+        posts[1].start()
+        wait_until(lambda: slots.waiting > 0)
+        engine.gate.set()
+        result_of(client, id)
+        for post in posts:
+            post.join()
+    assert [options.seed for _, options in engine.calls] == [1, 9, 2, 9]  # the job's first is its check
 
 
 @pytest.mark.parametrize("path", ["", "/events", "/result"])
