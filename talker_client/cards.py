@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any, BinaryIO, Literal, NotRequired, TypedDict
 
 Upload = str | PathLike[str] | bytes | BinaryIO
-"""A path, or what a file holds, or an open file, which is sent from its beginning."""
+"""A path, or what a file holds, or an open file, which is sent from its beginning, and is therefore no pipe."""
 Expression = str | Mapping[str, float]
 """A style, a weighted sum such as `calm(0.7)+lively(0.3)`, or the same as a mapping of weights."""
 

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import io
 import json
+import os
 import re
 import socket
 import threading
@@ -155,6 +156,17 @@ def test_an_open_file_is_sent_from_its_beginning(talker: Talker) -> None:
     file = io.BytesIO(wav())
     file.read(100)
     assert talker.animate(file).frame_count == 6
+
+
+def test_a_pipe_is_not_sent_as_it_could_not_be_sent_again() -> None:
+    reading, writing = os.pipe()
+    os.close(writing)
+    with (
+        os.fdopen(reading, "rb") as pipe,
+        scripted(httpx2.Response(200)) as talker,
+        pytest.raises(OSError, match="seek"),
+    ):
+        talker.animate(pipe)
 
 
 def test_frames_come_as_the_service_makes_them(talker: Talker) -> None:
