@@ -64,7 +64,7 @@ $(VENV)/serve.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/serve.stamp
-	@$(INSTALL) --editable '.[$(EXTRA),encoders,train,dev]'
+	@$(INSTALL) --editable '.[$(EXTRA),encoders,train,otel,dev]'
 	@$(INSTALL) --no-deps anny
 	@touch $@
 

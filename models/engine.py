@@ -269,6 +269,10 @@ class Engine(Protocol):
         """Engines, checkpoint hashes, device and execution providers."""
         ...
 
+    def device_memory(self) -> Mapping[str, float]:
+        """On a GPU `device_memory_used_bytes`, by whomever, and `device_memory_bytes`; cheap."""
+        ...
+
     def warm_up(self) -> None:
         """Run short animations of every kind, so that no request pays for the first."""
         ...
@@ -520,6 +524,15 @@ class LocalEngine:
     def describe(self) -> dict[str, Any]:
         """See `Engine.describe`."""
         return dict(self._description)
+
+    def device_memory(self) -> Mapping[str, float]:
+        """See `Engine.device_memory`."""
+        if not str(self._description.get("device")).startswith("cuda"):
+            return {}
+        import torch
+
+        free, total = torch.cuda.mem_get_info()
+        return {"device_memory_used_bytes": total - free, "device_memory_bytes": total}
 
     def warm_up(self) -> None:
         """See `Engine.warm_up`."""

@@ -22,6 +22,7 @@ from service.form import open_form
 from service.formats import format_accepted, format_named
 from service.isolation import Decode
 from service.live.messages import LiveHello
+from service.meter import Meter
 from service.problems import validated
 from service.runtime import Client, CurrentRuntime, HeldSlot, WarmEngine
 from service.schemas import AnimateForm
@@ -68,8 +69,14 @@ async def animate(
     workers = runtime.slots.workers
     start = partial(start_clip, engine, form, runtime.settings, decode=runtime.decode)
     clip = await run_for(request, start, workers)
+    meter = Meter(clip, runtime.metrics, request.state.arrived_s)
     return ClipStream(
-        clip, ENCODERS[form.format](), upload_name=form.audio.filename or "", pace=runtime.pace, workers=workers
+        meter.clip,
+        ENCODERS[form.format](),
+        upload_name=form.audio.filename or "",
+        pace=runtime.pace,
+        workers=workers,
+        encode=meter.encode,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -14,9 +14,11 @@ from starlette.requests import HTTPConnection
 from models.engine import Engine
 from models.errors import SHOWN, MalformedInput, TalkerError
 from service import animate, codec, health, info, styles, templates, upsample
+from service.access import Access
 from service.authorization import Authorization
 from service.contract import install_contract
 from service.docs import install_docs
+from service.drain import Gate
 from service.head_method import HeadAsGet
 from service.jobs import routes as jobs
 from service.jobs.worker import Worker
@@ -28,6 +30,7 @@ from service.runtime import Runtime, open_engine
 from service.settings import Settings
 from service.sniffing import NoSniffing
 from service.studio import install_studio
+from service.traces import TELEMETRY
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +56,11 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
         lifespan=partial(_lifespan, engine=engine),
         openapi_url=None,  # service.docs serves the contract and the page, offline
         redirect_slashes=False,
+        telemetry=TELEMETRY,
     )
     app.state.runtime = Runtime(settings or Settings())
-    if (keys := app.state.runtime.settings.keys) is not None:
-        app.add_middleware(Authorization, ring=KeyRing(keys))
-    app.add_middleware(HeadAsGet)
-    app.add_middleware(NoSniffing)
-    app.add_middleware(RequestId)
+    _add_middleware(app, app.state.runtime)
+    app.state.runtime.metrics.watch_by("jobs", "Jobs, by state", "state", partial(_jobs, app))
     install_problems(app)
     for module in (animate, jobs, upsample, codec, styles, templates, info, health):
         app.include_router(module.router)
@@ -68,6 +69,22 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     install_studio(app)
     install_contract(app)
     return app
+
+
+def _add_middleware(app: FastAPI, runtime: Runtime) -> None:
+    """From the inside out: who has no key is not told more than that, and is in the log."""
+    app.add_middleware(Gate, drain=runtime.drain)
+    if runtime.settings.keys is not None:
+        app.add_middleware(Authorization, ring=KeyRing(runtime.settings.keys))
+    app.add_middleware(Access, metrics=runtime.metrics)
+    app.add_middleware(HeadAsGet)
+    app.add_middleware(NoSniffing)
+    app.add_middleware(RequestId)
+
+
+def _jobs(app: FastAPI) -> Mapping[str, float]:
+    worker: Worker | None = getattr(app.state, "worker", None)
+    return {} if worker is None else worker.desk.counts()
 
 
 @asynccontextmanager

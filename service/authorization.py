@@ -3,13 +3,11 @@
 import re
 from ipaddress import ip_address
 
-from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
-from starlette.websockets import WebSocket
 
 from models.errors import MalformedInput
 from service.keys import KeyRing
-from service.problems import Unauthorized, refuse
+from service.problems import Unauthorized, answer_refusal
 
 OPEN = {"/health/live", "/health/ready"}
 """Orchestrators have no keys."""
@@ -34,21 +32,17 @@ class Authorization:
             scope["state"]["client"] = name
             await self.app(scope, receive, send)
         else:
-            await _refuse(scope, receive, send)
+            await answer_refusal(
+                scope,
+                receive,
+                send,
+                Unauthorized("no API key that is known here; wanted one: send the header Authorization: Bearer KEY"),
+            )
 
     def _name(self, scope: Scope) -> str | None:
         fields = [value for name, value in scope["headers"] if name == b"authorization"]
         bearer = BEARER.fullmatch(fields[0].strip()) if len(fields) == 1 else None
         return bearer and self._ring.name_of(bearer[1])
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    error = Unauthorized("no API key that is known here; wanted one: send the header Authorization: Bearer KEY")
-    response = refuse(HTTPConnection(scope), error)
-    if scope["type"] == "http":
-        await response(scope, receive, send)
-    else:
-        await WebSocket(scope, receive, send).send_denial_response(response)
 
 
 def check_exposed(host: str, *, keys: bool, open_: bool) -> None:

@@ -42,13 +42,15 @@ REASONS = {
     422: ("OutOfRange", "Out of range, an impossible combination, or a mesh that is no head."),
     429: (
         "TooMany",
-        "More than one client's share: of waiting requests (`too_many_requests`), of unfinished jobs (`too_many_jobs`).",
+        "More than one client's share of waiting requests (`too_many_requests`), or of unfinished jobs "
+        "(`too_many_jobs`).",
     ),
     500: ("Failure", "The service failed; quote `request_id` when you ask about it."),
     503: (
         "Busy",
-        "Every slot is taken (`busy`), the engine is still warming up (`not_ready`), the disk is full "
-        "(`storage_full`), or what holds the jobs does not answer (`storage_busy`, `storage_unreachable`).",
+        "Every slot is taken (`busy`), the engine is still warming up (`not_ready`), the service is stopping "
+        "(`draining`), no machine of a cluster answers (`engine_lost`), the disk is full (`storage_full`), or what "
+        "holds the jobs does not answer (`storage_busy`, `storage_unreachable`).",
     ),
 }
 
@@ -107,6 +109,12 @@ ANIMATION = {
     "content": {encoder.media_type: {} for encoder in ENCODERS.values()},
 }
 
+METRICS = {
+    "description": "Prometheus' text format.",
+    "headers": headers(),
+    "content": {"text/plain": {"schema": {"type": "string"}}},
+}
+
 UPSAMPLED = {
     "description": "The wrinkle map, or the texture, at `size`.",
     "headers": headers("X-Accel-Buffering", "Content-Disposition"),
@@ -115,8 +123,8 @@ UPSAMPLED = {
 
 
 def problem_responses(*statuses: int) -> Responses:
-    """How a route refuses: with `statuses`, and with 400, 401 and 500 as every route does."""
-    return {status: _refusal(status) for status in sorted({400, 401, 500, *statuses})}
+    """How a route refuses: with `statuses`, and with 400, 401, 500 and 503 as every route does."""
+    return {status: _refusal(status) for status in sorted({400, 401, 500, 503, *statuses})}
 
 
 def _refusal(status: int) -> dict[str, Any]:
@@ -166,6 +174,7 @@ def _open(paths: dict[str, Any]) -> None:
         for operation in paths[path].values():
             operation["security"] = []
             del operation["responses"]["401"]
+    del paths["/health/live"]["get"]["responses"]["503"], paths["/metrics"]["get"]["responses"]["503"]
 
 
 def _problem(status: int, reason: str) -> dict[str, Any]:

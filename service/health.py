@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from service.contract import problem_responses
-from service.runtime import WarmEngine
+from service.runtime import CurrentRuntime, WarmEngine
 from service.schemas import Health
 
 router = APIRouter(prefix="/health", tags=["operations"])
@@ -16,6 +16,7 @@ async def live() -> Health:
 
 
 @router.get("/ready", summary="The engine is warm", responses=problem_responses(503))
-async def ready(engine: WarmEngine) -> Health:
-    """200 once a warm-up inference has passed, 503 `not_ready` until then."""
+async def ready(runtime: CurrentRuntime, engine: WarmEngine) -> Health:
+    """200 once a warm-up inference has passed, 503 `not_ready` until then and `draining` once the service stops."""
+    runtime.drain.check()
     return Health(status="ready")

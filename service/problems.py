@@ -13,6 +13,8 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from models.errors import (
     SHOWN,
@@ -63,6 +65,12 @@ class NotReady(Busy):
     """The engine is still loading or warming up: 503."""
 
     code = "not_ready"
+
+
+class Draining(Busy):
+    """The process is stopping: 503."""
+
+    code = "draining"
 
 
 STATUSES: Mapping[type[TalkerError], int] = {
@@ -210,6 +218,15 @@ def refuse(request: HTTPConnection, error: TalkerError) -> Response:
         known=error.known if isinstance(error, UnknownName) else None,
         headers=_headers(error),
     )
+
+
+async def answer_refusal(scope: Scope, receive: Receive, send: Send, error: TalkerError) -> None:
+    """Send the refusal from a middleware; a WebSocket is refused in its handshake."""
+    response = refuse(HTTPConnection(scope), error)
+    if scope["type"] == "http":
+        await response(scope, receive, send)
+    else:
+        await WebSocket(scope, receive, send).send_denial_response(response)
 
 
 def _headers(error: TalkerError) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """What the running process shares between requests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated
 
 from anyio import sleep
@@ -11,8 +12,10 @@ from models.audio import decode_audio
 from models.engine import Engine, Sampling
 from models.errors import EngineLost
 from service.client import client_of
+from service.drain import Drain
 from service.isolation import Decode, Isolation
 from service.live.sessions import LiveSessions
+from service.metrics import Metrics
 from service.problems import NotReady
 from service.settings import Settings
 from service.slots import Slots
@@ -55,9 +58,39 @@ class Runtime:
         self.pace = Pace(settings.stall_s, settings.slow_factor)
         self.isolation = Isolation(settings.max_audio_s) if settings.isolate else None
         self.live = LiveSessions(settings.live_sessions)
+        self.drain = Drain()
+        self.metrics = Metrics()
         self.warm_engine: Engine | None = None
         self.failure: Exception | None = None
         """Why the engine does not start: the server stops when it sees it."""
+        self._watch()
+
+    def _watch(self) -> None:
+        """Show in the metrics what is known here."""
+        self.slots.observe_wait = self.metrics.queue_seconds.observe
+        watch = self.metrics.watch
+        watch("slots", "Animations that may run at once", lambda: self.slots.concurrency)
+        watch("slots_held", "Animations that run", lambda: self.slots.held)
+        watch("queue_depth", "Requests that wait for a slot", lambda: self.slots.waiting)
+        watch("requests_under_way", "Requests that are being answered", lambda: self.drain.under_way)
+        watch("ready", "1 where the engine is warm, and the service is not stopping", lambda: self.ready)
+        watch("live_sessions", "Live streams", lambda: self.live.count)
+        self.metrics.watch_all("engine", "As the engine measures it", self._device_memory)
+        for what in ("calls", "batches", "seconds"):
+            words = f"{what} of the device, by the function that ran"
+            self.metrics.watch_by(f"device_{what}", words.capitalize(), "function", partial(self._device, what))
+
+    def _device_memory(self) -> Mapping[str, float]:
+        return {} if self.warm_engine is None else self.warm_engine.device_memory()
+
+    def _device(self, what: str) -> Mapping[str, float]:
+        ran = {} if self.warm_engine is None else self.warm_engine.statistics()
+        return {name: float(getattr(figures, what)) for name, figures in ran.items()}
+
+    @property
+    def ready(self) -> bool:
+        """Whether new requests are taken."""
+        return self.warm_engine is not None and not self.drain.started
 
     def open(self, engine: Engine) -> None:
         """Serve with an engine that is warm."""
@@ -67,7 +100,8 @@ class Runtime:
     @property
     def decode(self) -> Decode:
         """What decodes the audio of requests."""
-        return decode_audio if self.isolation is None else self.isolation.decode
+        decode = decode_audio if self.isolation is None else self.isolation.decode
+        return self.metrics.stage("decode")(decode)
 
     @property
     def engine(self) -> Engine:

@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     log_level: Literal["critical", "error", "warning", "info", "debug"] = Field(
         default="info", description="How much is logged."
     )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="Lines for people, or `json`, an object a line for machines."
+    )
 
     engine: str = Field(
         default="local",

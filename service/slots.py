@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from models.errors import Busy, TooMany
+from service.traces import tracer
 
 RECENT = 32
 """Holders of whom is known how long they held their slot."""
@@ -101,7 +102,8 @@ class Slots:
         self._lines.setdefault(client, deque()).append(place)
         self._grant()
         try:
-            await _until_granted(place, receive)
+            with tracer.start_as_current_span("queue"):
+                await _until_granted(place, receive)
             yield
         finally:
             self._leave(place)

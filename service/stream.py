@@ -128,7 +128,16 @@ class _Outlet:
 class ClipStream(ChunkStream):
     """A clip as a response, encoded as its frames come."""
 
-    def __init__(self, clip: Clip, encoder: Encoder, *, upload_name: str, pace: Pace, workers: CapacityLimiter) -> None:
+    def __init__(
+        self,
+        clip: Clip,
+        encoder: Encoder,
+        *,
+        upload_name: str,
+        pace: Pace,
+        workers: CapacityLimiter,
+        encode: Callable[[Clip, Encoder], Generator[bytes, None, None]] = encode,
+    ) -> None:
         super().__init__(
             partial(encode, clip, encoder),
             media_type=encoder.media_type,

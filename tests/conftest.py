@@ -380,6 +380,9 @@ class FakeEngine:
             "providers": ["CPUExecutionProvider"],
         }
 
+    def device_memory(self) -> Mapping[str, float]:
+        return {"device_memory_used_bytes": 5e9}
+
     def warm_up(self) -> None:
         assert self.warm.wait(WAIT_S)
 

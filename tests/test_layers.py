@@ -20,19 +20,28 @@ FORBIDDEN = {
 }
 EXTRAS = {
     "models": ("cpu", "encoders", "cluster"),
-    "service": ("s3",),
+    "service": ("s3", "otel"),
     "talker_client": ("client",),
     "training": ("cpu", "train"),
     "benchmarks": ("cpu",),
-    "tests": ("cpu", "train", "dev", "cluster"),
+    "tests": ("cpu", "train", "dev", "cluster", "otel"),
 }
 """What each folder may use besides the base dependencies."""
 
-DISTRIBUTIONS = {"parselmouth": "praat-parselmouth"}
-"""Of modules that packages do not list among theirs."""
+DISTRIBUTIONS = {"parselmouth": "praat-parselmouth", "opentelemetry": "opentelemetry-api"}
+"""Of modules that packages do not list among theirs, or that several share."""
 UNLISTED = {"anny"}
 """Installed with --no-deps, as pyproject.toml says."""
-NOT_IMPORTED = {"fastapi-swagger", "mypy", "pytest-timeout", "pytest-xdist", "ruff"}
+NOT_IMPORTED = {
+    "fastapi-swagger",
+    "mypy",
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry-sdk",
+    "pip-audit",
+    "pytest-timeout",
+    "pytest-xdist",
+    "ruff",
+}
 """Files, commands, plug-ins, and what `pytest.importorskip` asks for."""
 IMPORTED_BY_OTHERS = {"onnxscript", "roma"}
 """By torch and anny."""
@@ -85,7 +94,7 @@ def test_every_import_is_a_listed_dependency(folder: str) -> None:
 def test_every_listed_dependency_is_imported() -> None:
     imported = set().union(*map(outside, EXTRAS))
     assert (
-        dependencies("cpu", "gpu", "encoders", "cluster", "s3", "train", "dev") - imported
+        dependencies("cpu", "gpu", "encoders", "cluster", "s3", "train", "dev", "otel") - imported
         == NOT_IMPORTED | IMPORTED_BY_OTHERS
     )
 
@@ -95,6 +104,6 @@ def test_the_constraints_pin_every_listed_dependency() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pins = [line for line in lines if not line.startswith("#")]
     assert [pin for pin in pins if not re.fullmatch(r"[\w.-]+==[\w.-]+", pin)] == []
-    assert dependencies("cpu", "gpu", "encoders", "cluster", "s3", "train", "dev") | UNLISTED <= {
+    assert dependencies("cpu", "gpu", "encoders", "cluster", "s3", "train", "dev", "otel") | UNLISTED <= {
         normal(pin.partition("==")[0]) for pin in pins
     }

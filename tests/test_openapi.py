@@ -72,6 +72,7 @@ def test_every_route_is_in_the_contract_and_nothing_else(client: Any, contract: 
         "/templates/{id}/mesh.glb",
         "/templates/{id}/preview.png",
         "/info",
+        "/metrics",
         "/health/live",
         "/health/ready",
     }

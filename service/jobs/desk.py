@@ -3,6 +3,7 @@
 import fcntl
 import time
 from asyncio import Event, Lock
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,13 @@ class Desk:
         """Set when the service is stopping: nothing is begun, nothing is waited for."""
         self.checking = Lock()
         """Held while a form is checked, which may register a head: without slots, one at a time is enough."""
+
+    def counts(self) -> Mapping[str, float]:
+        """Jobs by state; none while the desk is not open, or its ledger does not answer."""
+        try:
+            return self.ledger.counts() if self.is_open else {}
+        except Busy:
+            return {}
 
     def open(self) -> None:
         """Take the folder, and put right what a process that died left behind: docs/jobs.md.

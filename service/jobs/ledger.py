@@ -121,6 +121,10 @@ class Ledger:
         """Jobs that are done or failed, in the order in which they finished."""
         return list(self._jobs("state IN (?, ?) ORDER BY finished_s", DONE, FAILED))
 
+    def counts(self) -> dict[str, float]:
+        """Jobs by state."""
+        return dict(self._read("SELECT state, COUNT(*) FROM jobs GROUP BY state"))
+
     def removed(self) -> list[Job]:
         """Jobs whose files are to be deleted."""
         return list(self._jobs("state = ?", REMOVED))
