@@ -12,7 +12,7 @@ TORCH := torch==2.13.0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench load page browser-tools clean
+.PHONY: help serve test check audit bench load page browser-tools clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -27,6 +27,9 @@ check: $(VENV)/dev.stamp ## lint, formatting, types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+audit: $(VENV)/dev.stamp ## ask whether a version in constraints.txt is known to be vulnerable
+	@$(BIN)/python .ci/audit
 
 bench: $(VENV)/serve.stamp ## measure speed and memory, see benchmarks/README.md
 	@$(BIN)/python benchmarks/pipeline.py
