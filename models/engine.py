@@ -87,7 +87,9 @@ DEFAULT_LIMITS = MeshLimits()
 PLACED = 8
 """Templates at a resolution that are kept in memory."""
 MIN_CAPACITY = 2
-"""Clips at once that keep a device busy: what one does beside the networks, the other's networks fill."""
+"""Clips at once where a batch is one: they finish no sooner than in turn, but a short one need not wait for a long one,
+nor for a slow reader.
+"""
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,26 @@ def test_a_failure_in_the_stream_cuts_it(connect: Connect, engine: FakeEngine, f
     assert engine.closed.is_set()
 
 
+def test_a_worker_that_fails_in_the_stream_frees_its_slot_and_leaves_others_alone(
+    app: FastAPI, connect: Connect, engine: FakeEngine
+) -> None:
+    engine.hold_at, engine.fail_at = 3, 3
+    with connect() as first, connect() as second:
+        first.sendall(request(format="npz-stream"))
+        wait_until(engine.held.is_set)
+        second.sendall(request(format="npz-stream"))
+        wait_until(lambda: app.state.runtime.slots.waiting == 1)
+        engine.closed.clear()
+        engine.gate.set()
+        assert not read_all(first).endswith(b"0\r\n\r\n")
+        engine.fail_at = None
+        read_all(second)
+    wait_until(lambda: app.state.runtime.slots.held == 0)
+    with connect() as third:
+        third.sendall(request(format="npz-stream"))
+        assert read_all(third).endswith(b"0\r\n\r\n")
+
+
 def test_a_failure_before_the_first_byte_is_a_plain_500(connect: Connect, engine: FakeEngine) -> None:
     """`glb` needs the whole clip: a failure at its last frame is still told."""
     engine.fail_at = 29
@@ -321,15 +341,15 @@ def test_a_reader_that_stalls_is_cut_and_the_engine_freed(engine: FakeEngine) ->
 def test_a_reader_that_is_too_slow_in_all_is_cut_and_the_engine_freed(
     engine: FakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It takes 1 KiB a second and never stalls: a clip of one second has 100 s and four times its length."""
+    """It takes 1 KiB a second and never stalls: a clip of one second has 100 s and 1900 times its length."""
     engine.mesh = grid_mesh(100, 100)
     clip = started(engine)
-    taken = run_with_reader(response_of(clip, "npz-stream", stall_s=100, slow_factor=4), takes=math.inf)
-    assert 100 * 1024 < len(taken) < 108 * 1024
+    taken = run_with_reader(response_of(clip, "npz-stream", stall_s=100, slow_factor=1900), takes=math.inf)
+    assert 1900 * 1024 < len(taken) < 2010 * 1024
     assert next(clip.frames, None) is None
     assert 0 < engine.made < 30
     (record,) = caplog.records
-    assert record.getMessage() == "request take-7 is cut: its client has kept it waiting for 104 s in all, " + (
+    assert record.getMessage() == "request take-7 is cut: its client has kept it waiting for 2000 s in all, " + (
         "TALKER_SLOW_FACTOR"
     )
 
