@@ -26,13 +26,15 @@ ENCRYPTED = 0x1
 _BROKEN = (BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, LookupError)
 """What zipfile raises on a damaged file."""
 DIGITS = re.compile(r"(\d+)")
+OF_MACOS = re.compile(r"__MACOSX/|\.DS_Store$")
+"""What macOS adds to the files that it zips: what they look like in its folders."""
 
 
 class Archive(Mapping[str, bytes]):
     """Members of a zip by name, in the order of the numbers in their names; each is unpacked when it is asked for.
 
-    Refuses what is damaged or encrypted, names with a folder in them (MalformedInput), and more members, or more bytes
-    once unpacked, than the limits (TooLarge).
+    Folders themselves and OF_MACOS are left aside. Refuses what is damaged or encrypted, names with a folder in them
+    (MalformedInput), and more members, or more bytes once unpacked, than the limits (TooLarge).
     """
 
     def __init__(self, data: bytes, max_bytes: int) -> None:
@@ -42,7 +44,7 @@ class Archive(Mapping[str, bytes]):
             self._zip = ZipFile(BytesIO(data))
         except _BROKEN as error:
             raise MalformedInput(f"a zip that cannot be read ({error}); send it anew", code="damaged_zip") from error
-        members = [entry for entry in self._zip.infolist() if not entry.filename.endswith("/")]
+        members = [entry for entry in self._zip.infolist() if not _is_beside(entry.filename)]
         for entry in members:
             _check_member(entry)
         if len({entry.filename for entry in members}) < len(members):
@@ -103,6 +105,10 @@ def parse_json(data: bytes, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise MalformedInput(f"{name} holds no JSON object; send it as it was made")
     return value
+
+
+def _is_beside(name: str) -> bool:
+    return name.endswith("/") or OF_MACOS.match(name) is not None
 
 
 def _check_member(entry: ZipInfo) -> None:

@@ -359,11 +359,31 @@ def test_fewer_than_two_frames_are_refused(count: int) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../a.obj", "/a.obj", "clip/a.obj", "C:a.obj", "..\\a.obj", "a\n.obj", ".a.obj", "a" * 300 + ".obj"],
+    [
+        "../a.obj",
+        "/a.obj",
+        "clip/a.obj",
+        "C:a.obj",
+        "..\\a.obj",
+        "a\n.obj",
+        ".a.obj",
+        "a" * 300 + ".obj",
+        "../__MACOSX/a.obj",
+        "a__MACOSX/b",
+        ".DS_Store.obj",
+    ],
     ids=repr,
 )
 def test_a_zip_with_paths_is_refused(name: str) -> None:
     refused(MalformedInput, zipped({name: obj(VERTICES[0]), "b.obj": obj(VERTICES[0])}), "bad_path")
+
+
+def test_what_macos_adds_to_a_zip_is_left_aside() -> None:
+    """Finder's notes on each file, and the looks of a folder; however large they are."""
+    files = {"a.obj": obj(VERTICES[0]), "b.obj": obj(VERTICES[1])}
+    notes = {"__MACOSX/": b"", "__MACOSX/._a.obj": b"\0\5\x16\7", "__MACOSX/clip/._b.obj": bytes(1 << 20)}
+    example = read(zipped(notes | files | {".DS_Store": b"\0Bud1"}), max_unpacked_bytes=1 << 20)
+    assert np.asarray(example.vertices) == pytest.approx(VERTICES[:2])
 
 
 def test_a_zip_with_a_file_without_a_name_is_refused() -> None:
