@@ -68,10 +68,10 @@ def is_ready(port: int) -> bool:
 @pytest.mark.skipif(not shutil.which("curl"), reason="needs curl")
 def test_its_requests_are_answered(port: int, tmp_path: Path) -> None:
     requests = [block for block in blocks("sh") if block.startswith("curl")]
-    assert len(requests) == 5
+    assert len(requests) == 6
     for request in requests:
         command = request.replace(":8000/", f":{port}/").replace(" -o ", f" -o {tmp_path}/")
-        command = command.replace("@head.glb", f"@{tmp_path}/head.glb")
+        command = re.sub(r"@(\w+\.glb)", rf"@{tmp_path}/\1", command)
         subprocess.run(["bash", "-ec", command], cwd=ROOT, check=True, capture_output=True)
     assert len(Glb.parse((tmp_path / "head.glb").read_bytes()).targets) <= 64
     with (tmp_path / "head.frames").open("rb") as file:
@@ -86,6 +86,7 @@ def test_its_requests_are_answered(port: int, tmp_path: Path) -> None:
         assert sum(name.startswith("wrinkle") for name in archive.namelist()) <= 8
         assert json.loads(archive.read("receipt.json"))["psnr_db"] > 40
     assert (tmp_path / "head-8k.zip").stat().st_size < 150e6
+    assert Glb.parse((tmp_path / "speaking.glb").read_bytes()).targets
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/styles") as answer:
         assert {"wry", "from-head"} <= {style["id"] for style in json.load(answer)}
 
