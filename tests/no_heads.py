@@ -1,12 +1,15 @@
-"""Meshes that are no heads one can animate: a cube, a hand, a body without a head; and a head whose mouth is sealed."""
+"""Meshes that are no heads one can animate: a cube, a hand, a body without a head; and heads whose mouth is sealed, or
+is of a few vertices.
+"""
 
 from functools import reduce
 
 import numpy as np
 from foreign_head import _capsule, _ellipsoid, _join, surface_nets
+from scipy.sparse.csgraph import dijkstra
 
 from models.meshes.record import MeshFile
-from models.surface import boundary_loops
+from models.surface import boundary_loops, edge_graph
 
 Shape = tuple[np.ndarray, np.ndarray]
 
@@ -66,6 +69,21 @@ def sealed(vertices: np.ndarray, faces: np.ndarray) -> Shape:
             other = other[1:]
     sewn = np.array([triangle for triangle in seam if len(set(triangle)) == 3])
     return vertices, np.concatenate([faces, sewn])
+
+
+def coarse(vertices: np.ndarray, faces: np.ndarray, middle: np.ndarray, apart_m: float) -> Shape:
+    """A surface with vertices at least so far apart, along edges, within 35 mm of a place; the others are merged."""
+    graph, away = edge_graph(vertices, faces), np.linalg.norm(vertices - middle, axis=1)
+    kept = np.flatnonzero(away > 0.035)
+    while True:
+        distance, _, nearest = dijkstra(graph, directed=False, indices=kept, min_only=True, return_predecessors=True)
+        candidate = int(np.where(np.isfinite(distance), distance, 0).argmax())
+        if distance[candidate] < apart_m:
+            break
+        kept = np.append(kept, candidate)
+    merged = np.where(nearest[faces] >= 0, nearest[faces], faces)
+    a, b, c = merged.T
+    return vertices, merged[(a != b) & (b != c) & (c != a)]
 
 
 def file_of(shape: Shape) -> MeshFile:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from no_heads import Shape, body, cube, file_of, hand, sealed
+from no_heads import Shape, body, coarse, cube, file_of, hand, sealed
 from tiny import WEIGHTS, shipped_guide, shipped_head, tiny_head
 
 from models.errors import CheckpointError, OutOfRange
@@ -172,12 +172,18 @@ def _flat() -> Shape:
     return np.ones((4, 3)), np.array([[0, 1, 2], [0, 2, 3]])
 
 
+def _coarse() -> Shape:
+    guide = shipped_guide()
+    return coarse(guide.rest, guide.surface, guide.mouth, 0.008)
+
+
 REFUSED = {
     "cube": (cube, "not_a_head", "looks like a head|no mouth"),
     "hand": (hand, "not_a_head", "looks like a head|no mouth"),
     "body": (body, "not_a_head", "looks like a head|no mouth"),
     "flat": (_flat, "not_a_head", "no area"),
     "two": (_two_heads, "several_heads", "send them one by one"),
+    "coarse": (_coarse, "mouth_too_coarse", "5 vertices along its upper lip and 3 along the lower; .* finer triangles"),
     "sewn": (lambda: sealed(*_skin()), "mouth_sealed", "cut the mouth open"),
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from no_heads import sealed
+from no_heads import coarse, sealed
 from scipy.spatial.transform import Rotation
 from tiny import grid_faces, grid_plane, rotation, shipped_guide, shipped_head
 
@@ -304,12 +304,42 @@ def test_sewn_lips_have_no_slit() -> None:
     assert find_slit(Cloud(*sealed(guide.rest, skin)), guide.mouth) is None
 
 
+@pytest.mark.parametrize("apart_m", [0.004, 0.008, 0.012])
+def test_the_slit_of_a_coarse_mouth_is_found(apart_m: float) -> None:
+    """However long the edges at the lips are: where it is, and most of it; sewn, there is none."""
+    guide = shipped_guide()
+    slit = find_slit(Cloud(*coarse(guide.rest, guide.surface, guide.mouth, apart_m)), guide.mouth)
+    assert slit is not None
+    assert slit.length_m > 0.5 * guide.slit.length_m
+    assert np.median(slit.upper.points[:, 1]) == pytest.approx(guide.mouth[1], abs=0.004)
+    sewn = sealed(guide.rest, guide.head.faces_of("skin"))
+    assert find_slit(Cloud(*coarse(*sewn, guide.mouth, apart_m)), guide.mouth) is None
+
+
+def test_vertices_along_lips_are_counted() -> None:
+    """Fewer, the further they are apart."""
+    guide = shipped_guide()
+    surfaces = [Cloud(*coarse(guide.rest, guide.surface, guide.mouth, apart_m)) for apart_m in (0.004, 0.008, 0.014)]
+    slits = [find_slit(surface, guide.mouth) for surface in surfaces]
+    counts = [slit.upper.vertex_count(surface.faces) for slit, surface in zip(slits, surfaces, strict=True)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > 8
+    assert counts[-1] < 5
+
+
 def test_there_is_no_slit_where_nothing_is() -> None:
     """Far from the head, and on its brow."""
     guide = shipped_guide()
     surface = Cloud(guide.rest, guide.surface)
     assert find_slit(surface, guide.mouth + 1) is None
     assert find_slit(surface, guide.mouth + np.array([0, 0.13, 0])) is None
+
+
+def test_faces_larger_than_a_head_have_no_slit() -> None:
+    """Two walls, one above the other, that fill the view."""
+    (vertices, faces), drop = sheet(size=2), np.array([0, -0.1005, 0])
+    walls = np.concatenate([vertices, vertices + drop]) * [10, 10, 1] - [0.5, 0, 0]
+    assert find_slit(Cloud(walls, np.concatenate([faces, faces + len(vertices)])), np.zeros(3)) is None
 
 
 def test_the_canonical_eyes_are_open() -> None:

@@ -75,6 +75,13 @@ def test_lips_move_as_they_should(seed: int, kind: str) -> None:
     assert found.wrong_lip == 0
 
 
+def test_a_mouth_of_a_few_vertices_is_refused() -> None:
+    """Where lips lie 9 mm off, and would move by half of what they should: with what was found, and is wanted."""
+    refused = score(13, "uneven-2k").refused
+    assert refused is not None
+    assert refused.startswith("mouth_too_coarse: a head with ")
+
+
 @cache
 def foreign(proportions: Proportions) -> tuple[ForeignHead, Template]:
     """A foreign head and its template, registered from centimetres with +Z up and -Y forward."""

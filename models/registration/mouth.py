@@ -12,6 +12,7 @@ from scipy.ndimage import maximum_filter1d
 from scipy.sparse.csgraph import dijkstra
 
 from models.registration.cloud import Cloud, Faces, Points
+from models.subdivision import Cut, cut_faces
 from models.surface import edge_graph
 from models.texels import rasterise
 
@@ -20,16 +21,20 @@ WIDE_M, HIGH_M = 0.045, 0.032
 """How far to the sides of where a mouth is expected, and up and down, it is looked for."""
 DEEP_M, AROUND_M = 0.008, 0.012
 """What lies so far behind both what is above it and what is below it, as far around, is inside."""
-WAY_M, WAY_TIMES, WAY_EDGES = 0.008, 2.0, 2.5
-"""The way across a slit is longer than this, than so many times the distance, and than so many edges, in all."""
-AT_LIPS_M, COARSE_M = 0.03, 0.011
-"""Where edges are so long, lips are a few triangles: ways over them tell nothing, and what hides something parts."""
+WAY_M, WAY_TIMES = 0.008, 2.0
+"""The way across a slit is longer than this and so many times the distance, in all."""
+NEAR_M, AT_LIPS_M = 0.09, 0.03
+"""How far from the middle of a mouth ways lead, and lips reach."""
+FINE_M, MOST_FACES = 0.003, 60_000
+"""Faces whose edges at the lips are longer are cut for ways to be measured, into at most so many in all."""
 APART_M = 0.020
 """Lips that are further apart than this are not taken for one mouth."""
 LID_M = 0.002
 """How far behind an eyeball's surface a lid may reach."""
 NARROW_M = 0.012
 """A slit that is shorter is none."""
+ALONG = 0.2
+"""Barycentric weight in a place of an edge from which a vertex lies along the edge."""
 BREAK_M = 0.003
 """Columns that lack it, or its jumps, over which a slit goes on."""
 
@@ -58,6 +63,10 @@ class Edge(NamedTuple):
     face: Int[np.ndarray, " columns"]
     weights: Float[np.ndarray, "columns 3"]
     points: Points
+
+    def vertex_count(self, faces: Faces) -> int:
+        """How many of the surface's vertices lie along it: those that some place of it is near to."""
+        return len(np.unique(faces[self.face][self.weights > ALONG]))
 
 
 class _View(NamedTuple):
@@ -154,32 +163,34 @@ def _pairs(view: _View, faces: Faces) -> Int[np.ndarray, "pairs 3"]:
 
 def _across(surface: Cloud, view: _View, pairs: np.ndarray, middle: np.ndarray) -> np.ndarray:
     """Which pairs are far from each other over the surface."""
-    faces = surface.faces
-    near = np.linalg.norm(surface.vertices - middle, axis=1) < 0.09
-    own = faces[near[faces].all(1)]
-    edges = np.concatenate([own[:, [0, 1]], own[:, [1, 2]], own[:, [2, 0]]])
-    lengths = np.linalg.norm(surface.vertices[edges[:, 0]] - surface.vertices[edges[:, 1]], axis=1)
-    used, index = np.unique(own, return_inverse=True)
-    place = np.full(len(surface.vertices), -1)
-    place[used] = np.arange(len(used))
-    at_lips = np.linalg.norm(surface.vertices[edges] - middle, axis=2).min(1) < AT_LIPS_M
-    if np.median(lengths[at_lips]) > COARSE_M:
-        return np.ones(len(pairs), bool)
-    ends = [_nearest_corner(surface, view, pairs[:, row], pairs[:, 0]) for row in (1, 2)]
-    begin, end = (place[vertex] for vertex in ends)
-    apart = np.linalg.norm(surface.vertices[ends[0]] - surface.vertices[ends[1]], axis=1)
-    limit = WAY_TIMES * apart + max(WAY_M, WAY_EDGES * float(np.median(lengths)))
-    known = (begin >= 0) & (end >= 0)
-    sources, row = np.unique(begin[known], return_inverse=True)
-    graph = edge_graph(surface.vertices[used], index.reshape(-1, 3))
-    way = dijkstra(graph, directed=False, indices=sources, limit=float(limit[known].max(initial=0.01)) + 1e-6)
-    result = np.zeros(len(pairs), bool)
-    result[known] = way[row, end[known]] > limit[known]
-    return result
+    near, cut = _cut_near(surface, middle)
+    points = np.einsum("pk,pkd->pd", cut.weights, surface.vertices[surface.faces[near[cut.face]]])
+    number = np.full(len(surface.faces), -1)
+    number[near] = np.arange(len(near))
+    seen = pairs[:, 1:], pairs[:, :1]
+    face = number[view.face[seen]]
+    known = (face >= 0).all(1)
+    nearest = ((view.weights[seen][known][:, :, None] - cut.lattice) ** 2).sum(3).argmin(2)
+    begin, end = cut.of[face[known], nearest].T
+    limit = WAY_TIMES * np.linalg.norm(points[begin] - points[end], axis=1) + WAY_M
+    sources, row = np.unique(begin, return_inverse=True)
+    graph = edge_graph(points, cut.faces)
+    way = dijkstra(graph, directed=False, indices=sources, limit=float(limit.max(initial=0)) + 1e-6)
+    known[known] = way[row, end] > limit
+    return known
 
 
-def _nearest_corner(surface: Cloud, view: _View, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    return surface.faces[view.face[rows, columns], view.weights[rows, columns].argmax(1)]
+def _cut_near(surface: Cloud, middle: np.ndarray) -> tuple[Int[np.ndarray, " near"], Cut]:
+    """Faces around a mouth, cut as finely as ways are to be measured."""
+    corners = surface.vertices[surface.faces]
+    away = np.linalg.norm(corners - middle, axis=2)
+    near = np.flatnonzero((away < NEAR_M).all(1))
+    at_lips = corners[away.min(1) < AT_LIPS_M]
+    edges = np.linalg.norm(at_lips - np.roll(at_lips, 1, axis=1), axis=2)
+    wanted = np.ceil(np.median(edges) / FINE_M) if len(edges) else 1
+    return near, cut_faces(
+        surface.faces[near], int(np.clip(wanted, 1, np.sqrt(MOST_FACES / max(len(near), 1)).clip(1)))
+    )
 
 
 def _longest(view: _View, pairs: np.ndarray) -> np.ndarray | None:

@@ -6,6 +6,7 @@ from scipy.spatial import cKDTree
 
 from models.atlas import Anchors, Atlas
 from models.mmtalker.sampling import sample_surface
+from models.subdivision import cut_faces
 from models.surface import face_areas
 from models.template import Head
 from training.variants.figure import Faces, Figure, Positions
@@ -57,20 +58,10 @@ def weld(figure: Figure, atlas: Atlas) -> Figure:
 def subdivided(head: Head, vertices: Positions, parts: int) -> Figure:
     """Every triangle of an identity's own mesh cut into parts² alike ones."""
     atlas = head.atlas
-    lattice = np.array([(i, j, parts - i - j) for i in range(parts + 1) for j in range(parts + 1 - i)])
-    number = {(i, j): k for k, (i, j, _) in enumerate(lattice.tolist())}
-    small = [(number[i, j], number[i + 1, j], number[i, j + 1]) for i, j in number if i + j < parts]
-    small += [(number[i, j + 1], number[i + 1, j], number[i + 1, j + 1]) for i, j in number if i + j < parts - 1]
-    weights = np.tile(lattice, (len(atlas.faces), 1))
-    face = np.repeat(np.arange(len(atlas.faces)), len(lattice))
-    owner = np.where(weights > 0, atlas.faces[face], -1)
-    order = np.argsort(owner, 1)
-    key = np.c_[np.take_along_axis(owner, order, 1), np.take_along_axis(weights, order, 1)]
-    _, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
-    faces = inverse.reshape(len(atlas.faces), -1)[:, np.array(small)].reshape(-1, 3)
-    anchors = Anchors(face[first].astype(np.int32), (weights[first] / parts).astype(np.float32))
+    cut = cut_faces(atlas.faces, parts)
+    anchors = Anchors(cut.face.astype(np.int32), cut.weights.astype(np.float32))
     chart = np.repeat(atlas.chart.astype(int), parts**2)
-    return Figure(atlas.interpolate(vertices, anchors), faces, np.arange(len(faces)), chart, anchors)
+    return Figure(atlas.interpolate(vertices, anchors), cut.faces, np.arange(len(cut.faces)), chart, anchors)
 
 
 def decimated(head: Head, vertices: Positions, count: int) -> Figure:
