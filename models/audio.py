@@ -10,7 +10,7 @@ full scale). What lies outside -1..1 is clipped, as a sound card would.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from io import SEEK_END, BytesIO
+from io import SEEK_END, SEEK_SET, BytesIO
 from itertools import chain, groupby
 from operator import itemgetter
 from typing import BinaryIO
@@ -70,9 +70,9 @@ def decode_audio(file: bytes | BinaryIO, limits: AudioLimits) -> Waveform:
     """
     if isinstance(file, bytes):
         file = BytesIO(file)
-    _check_bytes(file, limits.max_bytes)
+    size = _checked_bytes(file, limits.max_bytes)
     try:
-        with av.open(file, mode="r", options=DEMUXER_OPTIONS, metadata_errors="replace") as container:
+        with av.open(_Readable(file, size), mode="r", options=DEMUXER_OPTIONS, metadata_errors="replace") as container:
             waveform = _decode(container, limits.max_seconds)
     except av.FFmpegError as error:
         raise _not_audio(f"a file that does not decode ({error.strerror})") from error
@@ -83,7 +83,20 @@ def decode_audio(file: bytes | BinaryIO, limits: AudioLimits) -> Waveform:
     return waveform
 
 
-def _check_bytes(file: BinaryIO, max_bytes: int) -> None:
+class _Readable:
+    """The file for PyAV. Forged sizes make FFmpeg seek to where the system knows no file can reach; it would raise."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self.read, self.tell = file.read, file.tell
+        self._seek, self._size = file.seek, size
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        """Seek, to the end for what is past it."""
+        return self._seek(min(offset, self._size) if whence == SEEK_SET else offset, whence)
+
+
+def _checked_bytes(file: BinaryIO, max_bytes: int) -> int:
+    """The file's size, in bytes; it is then read from its beginning."""
     size = file.seek(0, SEEK_END)
     file.seek(0)
     if size == 0:
@@ -92,6 +105,7 @@ def _check_bytes(file: BinaryIO, max_bytes: int) -> None:
         raise TooLarge(
             f"audio of {size} bytes; wanted at most {max_bytes}; shorten it, or compress it (opus, mp3)", field="audio"
         )
+    return size
 
 
 def _decode(container: InputContainer, max_seconds: float) -> Waveform:

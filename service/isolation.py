@@ -16,6 +16,7 @@ import logging
 import os
 import resource
 import signal
+import traceback
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -43,7 +44,9 @@ PATIENCE_S, PATIENCE = 10.0, 0.05
 """How long a file may take, and how much longer for each second of the longest audio; it decodes 100 times as fast."""
 GRACE_S = 5.0
 """After which a worker that should be dead is killed."""
-MAX_HEADER_BYTES = 1 << 16
+LAST_WORDS_S = 0.2
+"""For a worker to end by itself, so that its exit code tells of what."""
+MAX_HEADER_BYTES, MAX_FAILURE = 1 << 16, 4000
 REFUSALS: dict[str, type[InputError]] = {cls.__name__: cls for cls in (MalformedInput, TooLarge, UnsupportedMedia)}
 """What `decode_audio` raises."""
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
@@ -72,8 +75,8 @@ class Isolation:
         try:
             answer = worker.ask(file, limits)
         except (EOFError, OSError, ValueError) as error:
-            worker.kill()
-            log.warning("a decoder died of what was uploaded")
+            exit_code = worker.kill()
+            log.warning("a decoder failed on what was uploaded: %s (exit code %s)", str(error).strip(), exit_code)
             raise UnsupportedMedia(
                 "audio that breaks its decoder; wanted a sound file; export it again, as wav or flac",
                 field="audio",
@@ -117,7 +120,9 @@ class _Worker:
         self._samples, self._patience_s = samples, deadline_s + GRACE_S
 
     def ask(self, file: BinaryIO, limits: AudioLimits) -> Waveform | InputError:
-        """What decodes, or why nothing does. EOFError, OSError or ValueError where the worker failed."""
+        """What decodes, or why nothing does. EOFError, OSError or ValueError where the worker failed, perhaps with the
+        words that it left.
+        """
         file.flush()
         descriptor = os.open(f"/proc/self/fd/{file.fileno()}", os.O_RDONLY)  # its own place, and no way to write
         try:
@@ -126,8 +131,10 @@ class _Worker:
         finally:
             os.close(descriptor)
         if not self._connection.poll(self._patience_s):
-            raise EOFError
+            raise EOFError("it hangs")
         header = json.loads(self._connection.recv_bytes(MAX_HEADER_BYTES))
+        if "failure" in header:
+            raise ValueError(header["failure"])
         return self._refusal(**header) if "refusal" in header else self._waveform(**header)
 
     def _refusal(self, refusal: str, message: str, field: str | None, code: str) -> InputError:
@@ -140,12 +147,15 @@ class _Worker:
         self._connection.recv_bytes_into(samples.data)
         return Waveform(samples, source_s)
 
-    def kill(self) -> None:
-        """End the process, whatever it does, and wait for that."""
+    def kill(self) -> int | None:
+        """End the process, whatever it does, and wait for that; returns its exit code."""
         self._connection.close()
+        self.process.join(LAST_WORDS_S)
         self.process.kill()
         self.process.join()
+        exit_code: int | None = self.process.exitcode
         self.process.close()
+        return exit_code
 
 
 def _serve(connection: "Connection", decode: Decode, memory_bytes: int, deadline_s: float) -> None:
@@ -167,6 +177,8 @@ def _answer(connection: "Connection", decode: Decode, file: BinaryIO, limits: Au
     except InputError as error:
         refusal = {"refusal": type(error).__name__, "message": str(error), "field": error.field, "code": error.code}
         connection.send_bytes(json.dumps(refusal).encode())
+    except Exception:  # a bug of ours, or no memory: it must be in the log of the service
+        connection.send_bytes(json.dumps({"failure": traceback.format_exc()[-MAX_FAILURE:]}).encode())
     else:
         header = {"count": waveform.samples.size, "source_s": waveform.source_s}
         connection.send_bytes(json.dumps(header).encode())
@@ -174,7 +186,12 @@ def _answer(connection: "Connection", decode: Decode, file: BinaryIO, limits: Au
 
 
 def _close_others(kept: int) -> None:
-    """Close what this process inherited: the fork server stays for as long as one of its children may still ask it."""
+    """Close what this process inherited: the fork server stays for as long as one of its children may still ask it.
+    Nobody hears what FFmpeg and PyAV say.
+    """
+    with open(os.devnull, "w") as nowhere:
+        for standard in (1, 2):
+            os.dup2(nowhere.fileno(), standard)
     os.closerange(3, kept)
     os.closerange(kept + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 

@@ -8,6 +8,7 @@ import tempfile
 import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -430,6 +431,18 @@ def test_one_sample_that_is_not_finite_is_refused(value: float, rate_hz: int, bi
     with pytest.raises(MalformedInput) as refusal:
         decode_audio(wav(samples, rate_hz, channels=2, bits=bits), LIMITS)
     assert (refusal.value.field, refusal.value.code) == ("audio", "not_finite")
+
+
+@pytest.mark.parametrize("chunk", [b"chan", b"info"])
+def test_a_size_beyond_what_files_can_have_is_refused(tmp_path: Path, chunk: bytes) -> None:
+    """Of a file on disk, where the system refuses to seek there, as of one in memory."""
+    whole = encode(burst(48_000), 48_000, "caf")
+    start = whole.index(chunk) + 4
+    forged = whole[:start] + struct.pack(">Q", 1 << 62) + whole[start + 8 :]
+    (tmp_path / "forged.caf").write_bytes(forged)
+    for file in (io.BytesIO(forged), (tmp_path / "forged.caf").open("rb")):
+        with file, pytest.raises(UnsupportedMedia):
+            decode_audio(file, LIMITS)
 
 
 @pytest.mark.parametrize("rate_hz", [1, 999, 768_001, 2_000_000_000])
