@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, closing
 from pathlib import Path
+
+from conftest import wait_until
 
 ROOT = Path(__file__).parents[1]
 NETWORK = "10.91.7."
@@ -18,7 +20,7 @@ STORE_BYTES = 80 << 20
 
 
 class Machine:
-    """A namespace; what runs in it sees no other /tmp/ray, as Ray keeps the machine's address there."""
+    """Namespaces of the network, of processes, and of mounts with a /tmp/ray of their own; the link outlives them."""
 
     def __init__(self, name: str, number: int, folder: Path) -> None:
         self.name, self.address = f"talker-{name}", f"{NETWORK}{number}"
@@ -27,26 +29,36 @@ class Machine:
         run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self._link, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "link", "set", self._link, "master", BRIDGE, "up")
-        for command in (f"addr add {self.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+        # By the route to elsewhere, though nothing goes there, Ray finds the address that it has.
+        route = f"route add default via {NETWORK}1"
+        for command in (f"addr add {self.address}/24 dev eth0", "link set eth0 up", "link set lo up", route):
             run("ip", "-n", self.name, *command.split())
+        self.boot()
 
-    def start(self, *command: str, environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
-        """Start a command in it."""
-        mount = f'mkdir -p /tmp/ray && mount --bind {self._folder} /tmp/ray && exec "$@"'
-        inside = ["ip", "netns", "exec", self.name, "unshare", "-m", "sh", "-c", mount, "sh", *command]
+    def boot(self) -> None:
+        """Let it run, with nothing on it."""
+        mount = f"mkdir -p /tmp/ray && mount --bind {self._folder} /tmp/ray && exec sleep infinity"
+        own = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", mount)
+        self._holder = subprocess.Popen(["ip", "netns", "exec", self.name, *own], stderr=subprocess.DEVNULL)
+        children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children")
+        wait_until(lambda: "sleep" in _command(int(children.read_text() or 0)))
+        self._first = int(children.read_text())
+
+    def kill(self) -> None:
+        """All that runs on it ends at once."""
+        os.kill(self._first, signal.SIGKILL)
+        self._holder.wait()
+
+    def start(self, *command: str, environment: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
+        """Start a command on it."""
+        inside = ["nsenter", f"--target={self._first}", "--mount", "--pid", "--net", *command]
         with log.open("ab") as file:
             return subprocess.Popen(inside, stdout=file, stderr=file, env={**os.environ, **environment}, cwd="/")
 
-    def running(self, name: str = "") -> list[int]:
-        """Whatever runs in it, or those whose command line holds a word."""
-        pids = [int(line) for line in run("ip", "netns", "pids", self.name).split()]
+    def running(self, name: str) -> list[int]:
+        """Processes on it whose command line holds a word."""
+        pids = map(int, run("ip", "netns", "pids", self.name).split())
         return [pid for pid in pids if name in _command(pid)]
-
-    def kill(self, name: str = "") -> None:
-        """SIGKILL to those that are `running`."""
-        for pid in self.running(name):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
 
     def cut(self) -> None:
         """No packet reaches it, or leaves it, and nobody is told."""
@@ -57,7 +69,9 @@ class Machine:
         run("ip", "link", "set", self._link, "up")
 
     def close(self) -> None:
+        """Undo all."""
         self.kill()
+        run("ip", "link", "del", self._link)
         run("ip", "netns", "del", self.name)
 
 
@@ -76,12 +90,17 @@ class Cluster:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
         }
+        self._held, self._started = ExitStack(), list[subprocess.Popen[bytes]]()
         run("ip", "link", "add", BRIDGE, "type", "bridge")
+        self._held.callback(run, "ip", "link", "del", BRIDGE)
         run("ip", "addr", "add", f"{NETWORK}1/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
-        self.head = Machine("head", HEAD, folder)
-        self.edge = Machine("edge", 3, folder)
-        self.workers = [Machine(f"worker{k}", 10 + k, folder) for k in range(workers)]
+        names = ("head", "edge", *(f"worker{k}" for k in range(workers)))
+        machines = [self._held.enter_context(closing(Machine(name, HEAD + k, folder))) for k, name in enumerate(names)]
+        self.head, self.edge, *self.workers = machines
+
+    def gather(self) -> None:
+        """Start Ray on all machines."""
         self.join(self.head, "--head", f"--port={PORT}", "--include-dashboard=false", "--num-cpus=0")
         self.join(self.edge, f"--address={self.head.address}:{PORT}", "--num-cpus=0")
         for worker in self.workers:
@@ -97,15 +116,17 @@ class Cluster:
         self.join(machine, f"--address={self.head.address}:{PORT}", "--num-cpus=1")
 
     def start(self, machine: Machine, *command: str, **environment: str) -> subprocess.Popen[bytes]:
-        return machine.start(*command, environment={**self.environment, **environment}, log=self.log(machine))
+        started = machine.start(*command, environment={**self.environment, **environment}, log=self.log(machine))
+        self._started.append(started)
+        return started
 
     def log(self, machine: Machine) -> Path:
         return self.folder / f"{machine.name}.log"
 
     def close(self) -> None:
-        for machine in (self.edge, *self.workers, self.head):
-            machine.close()
-        run("ip", "link", "del", BRIDGE)
+        self._held.close()
+        for process in self._started:
+            process.wait(20)
 
 
 def run(*command: str) -> str:

@@ -1,5 +1,6 @@
 """Asking a cluster: what is lost is asked again, what waits is not lost, and nothing waits for ever."""
 
+import ast
 import io
 import pickle
 import threading
@@ -7,10 +8,12 @@ from collections.abc import Generator
 from dataclasses import replace
 from itertools import chain, cycle, repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from conftest import wait_until
 from replicas import IMPATIENT, FakeReplicas, a_worker, cluster_engine, tiny
 from tiny import speech
@@ -20,6 +23,7 @@ from tiny_textalker import WRINKLE
 from models.cluster.ahead import read_ahead
 from models.cluster.asker import Asker
 from models.cluster.calls import Describe, Window
+from models.cluster.edge import APPLICATION, DEPLOYMENT
 from models.cluster.edge import cluster_engine as edge_engine
 from models.cluster.networks import AHEAD, AnchorQuery
 from models.cluster.packing import pack, unpack
@@ -27,6 +31,7 @@ from models.core import AnimateOptions
 from models.engine import Sampling
 from models.errors import Busy, CheckpointError, EngineLost, InputError, OutOfRange, TalkerError, UnknownName
 from models.performance import Pivots, run
+from service.settings import Settings
 
 
 def windows(replicas: FakeReplicas) -> list[Window]:
@@ -251,3 +256,29 @@ def test_textures_come_whole(tmp_path: Path) -> None:
     clip = cluster_engine(replicas, tmp_path).animate(speech(1), AnimateOptions("textalker", texture=WRINKLE.size))
     assert all(frame.wrinkles.dtype == np.float16 for frame in clip.frames)
     assert io.BytesIO(clip.mesh.base_color_png or b"").getvalue()
+
+
+def test_what_is_deployed_is_what_edges_ask_for() -> None:
+    """By the same names, and on Kubernetes the same as elsewhere."""
+    folder = Path(__file__).parents[1] / "deploy" / "ray"
+    plain = yaml.safe_load((folder / "serve.yaml").read_text(encoding="utf-8"))["applications"]
+    objects = list(yaml.safe_load_all((folder / "kubernetes.yaml").read_text(encoding="utf-8")))
+    (service,) = [each for each in objects if each["kind"] == "RayService"]
+    assert yaml.safe_load(service["spec"]["serveConfigV2"])["applications"] == plain
+    (application,) = plain
+    (deployment,) = application["deployments"]
+    assert (application["name"], deployment["name"]) == (APPLICATION, DEPLOYMENT)
+    module, _, name = application["import_path"].partition(":")
+    tree = ast.parse(Path(folder.parents[1], *module.split(".")).with_suffix(".py").read_text(encoding="utf-8"))
+    assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    (options,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "ReplicaOptions"]
+    known = {node.target.id for node in options.body if isinstance(node, ast.AnnAssign)}
+    assert application["args"].keys() <= known - {"model_config"}
+    environment = {entry["name"] for each in objects if each["kind"] == "Deployment" for entry in _environment(each)}
+    assert {name for name in environment if name.startswith("TALKER_")} <= {
+        "TALKER_" + field.upper() for field in Settings.model_fields
+    }
+
+
+def _environment(deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    return [entry for each in deployment["spec"]["template"]["spec"]["containers"] for entry in each["env"]]

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import threading
 import time
 import urllib.request
@@ -105,6 +106,7 @@ def reference(folder: Path) -> bytes:
 def cluster(folder: Path, reference: bytes) -> Iterator[Cluster]:
     weights, cache, cluster = folder / "weights", folder / "cache", Cluster(folder, WORKERS)
     try:
+        cluster.gather()
         address = f"{cluster.head.address}:6379"
         script = str(Path(__file__).with_name("slow_replicas.py"))
         deploying = cluster.start(cluster.head, "python", script, address, str(weights), str(cache), str(WORKERS))
@@ -153,13 +155,27 @@ def test_a_cluster_answers_what_one_process_does(usual: Load, reference: bytes) 
     assert {data for _, _, data in usual.answers} == {reference}
 
 
-FAULTS: dict[str, tuple[Callable[[Machine], object], Callable[[Cluster, Machine], object]]] = {
-    "a replica is killed": (lambda machine: machine.kill("ServeReplica"), lambda cluster, machine: None),
-    "a machine dies": (lambda machine: machine.kill(), lambda cluster, machine: cluster.join_worker(machine)),
-    "a machine is cut off": (
-        lambda machine: machine.cut(),
-        lambda cluster, machine: (machine.mend(), machine.kill(), cluster.join_worker(machine)),
-    ),
+def kill_replica(machine: Machine) -> None:
+    for pid in machine.running("ServeReplica"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def replace(cluster: Cluster, machine: Machine) -> None:
+    """Another machine in place of one that failed."""
+    machine.mend()
+    machine.boot()
+    cluster.join_worker(machine)
+
+
+def mend_cut(cluster: Cluster, machine: Machine) -> None:
+    machine.kill()
+    replace(cluster, machine)
+
+
+FAULTS: dict[str, tuple[Callable[[Machine], None], Callable[[Cluster, Machine], None]]] = {
+    "a replica is killed": (kill_replica, lambda cluster, machine: None),
+    "a machine dies": (Machine.kill, replace),
+    "a machine is cut off": (Machine.cut, mend_cut),
 }
 
 

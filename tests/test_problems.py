@@ -19,7 +19,7 @@ TREE = errors.__doc__ or ""
 def test_the_table_is_the_tree_that_errors_draws() -> None:
     """Class by class, the statuses of models.errors' docstring, and what the service adds."""
     drawn = {getattr(errors, name): int(status) for name, status in re.findall(r"─ (\w+) .*?(\d{3})$", TREE, re.M)}
-    assert len(drawn) == 11
+    assert len(drawn) == 13
     assert {cls: status_of(cls) for cls in drawn} == drawn
     assert (status_of(NotAcceptable), status_of(NotReady)) == (406, 503)
 

@@ -81,6 +81,7 @@ class Asker:
                     raise answer
                 return answer
             except NotTaken as error:
+                log.warning("%s waits for a replica (%s)", name, error)
                 if monotonic() > give_up:
                     raise _lost(name, f"no replica took it in {patience.wait_s:g} s") from error
             except ReplicaLost as error:
