@@ -44,6 +44,7 @@ def _formatter(format_: LogFormat, *, colours: bool) -> ProcessorFormatter:
 
 def _hide_secrets(logger: Any, method: str, event: EventDict) -> EventDict:
     """No key leaves in a line, whoever wrote it."""
+    event.pop("color_message", None)  # uvicorn's, once more with escapes
     return {
         name: SECRETS.sub(r"\1[hidden]", value) if isinstance(value, str) else value for name, value in event.items()
     }

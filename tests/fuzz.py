@@ -35,7 +35,7 @@ from service.app import create_app
 from service.settings import Settings
 
 OUTPUT = Path("build/fuzz")
-SLOW_S = 20.0
+SLOW_S = 30.0
 """What no forged file of a few kilobytes may take, on a machine with other things to do."""
 FINE = {200, 201, 400, 409, 413, 415, 422}
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF]

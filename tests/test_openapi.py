@@ -132,3 +132,21 @@ def test_no_request_is_answered_off_the_contract(case: schemathesis.Case) -> Non
         if "mesh" in case.body and not isinstance(case.body.get("name", ""), str):
             case.body["name"] = "no id"  # as text, which all of a form is, true would be one
     case.call_and_validate(excluded_checks=[positive_data_acceptance])
+
+
+def test_no_chain_of_requests_is_answered_off_the_contract() -> None:
+    """What one request makes, the next ones ask for, change and remove."""
+
+    class Chain(schema.as_state_machine()):  # type: ignore[misc]
+        def validate_response(self, response: Any, case: schemathesis.Case, **_: Any) -> None:
+            case.validate_response(response, excluded_checks=[positive_data_acceptance])
+
+    Chain.run(
+        settings=budget(
+            max_examples=20,
+            stateful_step_count=6,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )
+    )

@@ -177,11 +177,16 @@ def _coarse() -> Shape:
     return coarse(guide.rest, guide.surface, guide.mouth, 0.008)
 
 
+def _square() -> Shape:
+    return np.eye(4, 3), np.array([[0, 1, 2], [0, 2, 3]])
+
+
 REFUSED = {
     "cube": (cube, "not_a_head", "looks like a head|no mouth"),
     "hand": (hand, "not_a_head", "looks like a head|no mouth"),
     "body": (body, "not_a_head", "looks like a head|no mouth"),
     "flat": (_flat, "not_a_head", "no area"),
+    "square": (_square, "not_a_head", "up to 4 vertices"),
     "two": (_two_heads, "several_heads", "send them one by one"),
     "coarse": (_coarse, "mouth_too_coarse", "5 vertices along its upper lip and 3 along the lower; .* finer triangles"),
     "sewn": (lambda: sealed(*_skin()), "mouth_sealed", "cut the mouth open"),

@@ -40,6 +40,8 @@ FOR_POSE = 4
 """Landmarks that tell how a head lies; of fewer, its shape does."""
 GIVEN = 0.2
 """Weight of a user's landmark in the fit."""
+LEAST_VERTICES = 100
+"""Of a piece that may be a face: a tenth of what the coarsest heads have, so that a few triangles cost nothing."""
 LEAST_SCORE, SURE_SCORE = 0.2, 0.42
 """Score of a pose under which there is no head, and over which there is one whatever else is missing. Faces without the
 back of the head have 0.31 at least, heads on shoulders 0.29; a ball 0.32 and a cube 0.24, which have no mouth; a hand
@@ -84,6 +86,8 @@ def register(
     pieces = split(welded)
     if not pieces:
         raise _no_head("its faces have no area")
+    if (most := max(len(piece.vertices) for piece in pieces)) < LEAST_VERTICES:
+        raise _no_head(f"its pieces have up to {most} vertices, and a face {LEAST_VERTICES} at the least")
     progress(f"{len(file.vertices):,} vertices in {len(pieces)} pieces; looking for how the head lies")
     welded, piece, pose = _locate(welded, pieces, guide, given)
     fitted = _fit(welded, pieces, piece, pose, guide, given, progress)
