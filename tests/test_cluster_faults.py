@@ -9,6 +9,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -66,7 +67,7 @@ class Load:
                 started = time.monotonic()
                 try:
                     status, data = post(self.url, body, boundary)
-                except OSError as error:
+                except (OSError, HTTPException) as error:  # refused, or cut
                     self.failures.append(error)
                 else:
                     self.answers.append((time.monotonic() - started, status, data))
