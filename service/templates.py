@@ -116,7 +116,7 @@ def template_mesh(template: Template) -> Response:
     responses={200: PICTURE, **problem_responses(404, 503)},
 )
 def template_preview(engine: WarmEngine, template: Template) -> Response:
-    """The head at rest, and where its lips, eyes and brows were found."""
+    """The head from in front, turned, and with its lips parted; lips and eyes are tinted, where they were found."""
     return Response(engine.preview(template.id), media_type=PNG_TYPE)
 
 

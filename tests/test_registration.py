@@ -174,7 +174,7 @@ def _flat() -> Shape:
 
 def _coarse() -> Shape:
     guide = shipped_guide()
-    return coarse(guide.rest, guide.surface, guide.mouth, 0.008)
+    return coarse(guide.rest, guide.surface, guide.mouth, 0.0155)
 
 
 def _square() -> Shape:
@@ -188,7 +188,7 @@ REFUSED = {
     "flat": (_flat, "not_a_head", "no area"),
     "square": (_square, "not_a_head", "up to 4 vertices"),
     "two": (_two_heads, "several_heads", "send them one by one"),
-    "coarse": (_coarse, "mouth_too_coarse", "5 vertices along its upper lip and 3 along the lower; .* finer triangles"),
+    "coarse": (_coarse, "mouth_too_coarse", "3 vertices along its upper lip and 3 along the lower; .* finer triangles"),
     "sewn": (lambda: sealed(*_skin()), "mouth_sealed", "cut the mouth open"),
 }
 

@@ -1,6 +1,6 @@
 """How well heads are registered: variants of known truth go in, and both ways of moving them are compared.
 
-    python -m training evaluate registration --heads 24
+    python -m training evaluate registration --heads 25
 
 Distances and motion are judged in the true head's metres, in the file's pose: the registered anchor of a vertex is
 looked up on the true head, and what the registered template does to the file is undone by the turn that made the file.

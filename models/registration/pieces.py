@@ -33,7 +33,8 @@ class Piece(NamedTuple):
 def weld(vertices: Points, faces: Faces) -> Welded:
     """Join what a file cut along its uv seams: the ends of open edges that lie on each other, one there and one back.
 
-    Other vertices in one place, such as those of lips that touch, stay apart.
+    Other vertices in one place stay apart, such as those of lips that touch and lead inside; lips without an inside
+    whose edges lie on each other all along look like a cut.
     """
     _, place = np.unique(vertices, axis=0, return_inverse=True)
     place = place.ravel().astype(np.int64)

@@ -52,8 +52,8 @@ DOUBT, MOST_DOUBT = 0.8, 3
 DIFFERENT_RAD, DIFFERENT_SIZE, COUNTERPART_M = 0.35, 0.25, 0.006
 """Angle, or logarithm of sizes, between poses that are not the same; and how near a face's counterpart is."""
 FEWEST = 4
-"""Vertices along each lip, fewer of which do not tell where it is. Heads of MakeHuman's with 3 along one were 1.2 to
-9.5 mm off at the lips; evenly remeshed to 2,000 vertices they have 5."""
+"""Vertices along a lip; where both have fewer, they do not tell which is which. A head of MakeHuman's with three along
+each was 4 mm off, two of its vertices on the wrong lip; evenly remeshed to 2,000 vertices, heads have five or more."""
 SECOND, APART_M = 0.85, 0.15
 """Score of another pose, over the best, at which it is a second head, and how far that lies away."""
 
@@ -182,10 +182,10 @@ def _usable(slit: Slit | None, surface: Cloud) -> Slit:
             code="mouth_sealed",
         )
     upper, lower = (edge.vertex_count(surface.faces) for edge in (slit.upper, slit.lower))
-    if min(upper, lower) < FEWEST:
+    if max(upper, lower) < FEWEST:
         raise OutOfRange(
             f"a head with {upper} vertices along its upper lip and {lower} along the lower; wanted {FEWEST} or more "
-            "along each, better ten: send it with finer triangles at the mouth",
+            "along one, better ten along each: send it with finer triangles at the mouth",
             code="mouth_too_coarse",
         )
     return slit
