@@ -232,8 +232,9 @@ class FakeEngine:
         return fake_style(id, "upload", float(value))
 
     def store_style(self, pivot: StylePivot) -> bytes:
-        assert pivot.motion is not None
-        return f"example {pivot.motion[0]}".encode()
+        latents = pivot.wrinkle if pivot.motion is None else pivot.motion
+        assert latents is not None
+        return f"example {latents[0]}".encode()
 
     def add_style(self, pivot: StylePivot) -> None:
         if pivot.id in self.styles:

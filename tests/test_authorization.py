@@ -106,8 +106,10 @@ def test_without_a_key_every_route_and_method_is_closed(app: FastAPI, client: Te
                     assert (response.json()["code"], response.json()["instance"]) == ("unauthorized", path)
 
 
-def test_with_a_key_every_route_and_method_is_as_without_keys(app: FastAPI, client: TestClient, key: str) -> None:
-    with TestClient(create_app(Settings(), FakeEngine()), raise_server_exceptions=False) as free:
+def test_with_a_key_every_route_and_method_is_as_without_keys(
+    app: FastAPI, client: TestClient, key: str, tmp_path: Path
+) -> None:
+    with TestClient(create_app(Settings(jobs=tmp_path / "jobs"), FakeEngine()), raise_server_exceptions=False) as free:
         wait_until(lambda: free.get("/health/ready").status_code == 200)
         for path in every_path(app):
             for method in METHODS:

@@ -31,7 +31,7 @@ def slots_of(client: TestClient) -> Slots:
 
 
 def free(client: TestClient) -> int:
-    return slots_of(client)._free.value
+    return slots_of(client).concurrency - slots_of(client).held
 
 
 def test_slots_follow_the_engine(client: TestClient, engine: FakeEngine) -> None:
@@ -57,15 +57,15 @@ def test_those_that_run_go_on_when_there_is_less_room() -> None:
         raise AssertionError
 
     async def main() -> None:
-        slots = Slots(2, 0)
-        async with slots.hold(never):
-            async with slots.hold(never):
+        slots = Slots(2, 0, 1)
+        async with slots.hold("mia", never):
+            async with slots.hold("mia", never):
                 slots.resize(1)
             with pytest.raises(Busy):
-                slots.check()
-        slots.check()
-        async with slots.hold(never):
+                slots.check("mia")
+        slots.check("mia")
+        async with slots.hold("mia", never):
             with pytest.raises(Busy):
-                slots.check()
+                slots.check("mia")
 
     anyio.run(main)
