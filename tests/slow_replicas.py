@@ -1,4 +1,6 @@
-"""Deploys replicas that take their time: `python slow_replicas.py ADDRESS WEIGHTS CACHE COUNT`, on a cluster."""
+"""Deploys replicas that take their time: `python slow_replicas.py ADDRESS WEIGHTS CACHE COUNT`, on a cluster; and with
+the address alone, exits with the number of those that run.
+"""
 
 import sys
 import time
@@ -25,7 +27,12 @@ class SlowEngine(TalkerEngine.func_or_class):
         self._worker.answer = slowly
 
 
-def main(address: str, weights: str, cache: str, count: str) -> None:
+def count(address: str) -> int:
+    ray.init(address)
+    return serve.status().applications["talker"].deployments["TalkerEngine"].replica_states.get("RUNNING", 0)
+
+
+def deploy(address: str, weights: str, cache: str, count: str) -> None:
     ray.init(address)
     serve.start(proxy_location="Disabled")
     options = ReplicaOptions(weights=Path(weights), cache=Path(cache), device="cpu", threads=1)
@@ -36,4 +43,6 @@ def main(address: str, weights: str, cache: str, count: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) == 2:
+        raise SystemExit(count(sys.argv[1]))
+    deploy(*sys.argv[1:])

@@ -34,8 +34,8 @@ class RayReplicas:
 
     def __init__(self, address: str) -> None:
         """address: of the cluster's head, or `auto`. EngineLost when nobody is there."""
-        # Edges ask replicas for their queues before each window, not every ten seconds: one that is cut off does not
-        # answer, and so gets no more.
+        # Edges ask replicas for their queues before each window, not every ten seconds. One that is cut off was seen to
+        # get windows all the same, for some seconds.
         os.environ.setdefault("RAY_SERVE_QUEUE_LENGTH_CACHE_TIMEOUT_S", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
