@@ -172,9 +172,9 @@ def _flat() -> Shape:
     return np.ones((4, 3)), np.array([[0, 1, 2], [0, 2, 3]])
 
 
-def _coarse() -> Shape:
+def _coarse(edge_m: float = 0.0155) -> Shape:
     guide = shipped_guide()
-    return coarse(guide.rest, guide.surface, guide.mouth, 0.0155)
+    return coarse(guide.rest, guide.surface, guide.mouth, edge_m)
 
 
 def _square() -> Shape:
@@ -200,6 +200,14 @@ def test_what_is_no_head_is_refused(name: str) -> None:
     with pytest.raises(OutOfRange, match=message) as refused:
         register(file_of(shape()), shipped_guide(), id=name)
     assert refused.value.code == code
+
+
+def test_a_coarse_mouth_is_taken_with_a_warning(template: Template) -> None:
+    report = register(file_of(_coarse(0.008)), shipped_guide(), id="coarse").report
+    assert report is not None
+    assert "5 vertices along its upper lip and 3 along the lower" in " ".join(report.warnings)
+    assert template.report is not None
+    assert "along" not in " ".join(template.report.warnings)
 
 
 def test_progress_is_told_and_may_stop_it() -> None:

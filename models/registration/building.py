@@ -34,6 +34,8 @@ UNITS_M = (1.0, 0.01, 0.001, 0.0254)
 USUAL = 1.6
 """How much larger or smaller than the canonical head one may be in a usual unit."""
 DOUBTFUL_MM = 1.5
+FINE = 8
+"""Vertices along each lip from which lips lie within a millimetre."""
 LICENCE = "as uploaded"
 
 
@@ -145,7 +147,18 @@ def _report(
         components=placed.components,
         holes=len(boundary_loops(fitted.surface.faces)),
         landmarks={name: tuple(place.tolist()) for name, place in zip(guide.landmarks, places, strict=True)},
-        warnings=(*file.warnings, *_warnings(placed, face_mm, lips_mm, unit_m)),
+        warnings=(*file.warnings, *_coarse(fitted), *_warnings(placed, face_mm, lips_mm, unit_m)),
+    )
+
+
+def _coarse(fitted: "Fitted") -> tuple[str, ...]:
+    """A warning of lips whose places are told by few vertices."""
+    upper, lower = (edge.vertex_count(fitted.surface.faces) for edge in (fitted.slit.upper, fitted.slit.lower))
+    if min(upper, lower) >= FINE:
+        return ()
+    return (
+        f"{upper} vertices along its upper lip and {lower} along the lower: fewer than {FINE} place lips to a "
+        "millimetre or two; look at the preview, or send it with finer triangles at the mouth",
     )
 
 
