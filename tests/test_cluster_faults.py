@@ -120,6 +120,8 @@ def cluster(folder: Path, reference: bytes) -> Iterator[Cluster]:
             TALKER_CACHE=str(cache),
             TALKER_STYLES=str(folder / "styles"),
             TALKER_TEMPLATES=str(folder / "templates"),
+            TALKER_JOBS=str(folder / "jobs"),
+            TALKER_OPEN="true",
             TALKER_CONCURRENCY="0",
             TALKER_QUEUE="16",
         )
