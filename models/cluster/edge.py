@@ -19,10 +19,10 @@ from models.errors import CheckpointError, EngineLost
 log = logging.getLogger(__name__)
 
 SCHEME, APPLICATION, DEPLOYMENT = "ray://", "talker", "TalkerEngine"
-START_S = 3.0
+START_S = 1.5
 """A call that no replica has begun after so long is sent anew: the one that it went to may be cut off. It counts as no
 loss, and whoever waits loses only the place in a queue."""
-SILENCE_S = 2.5
+SILENCE_S = 2.0
 """A replica that has begun, and is silent for so long, is lost."""
 POLL_S = 1.0
 CLIPS = 2
