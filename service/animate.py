@@ -8,7 +8,7 @@ from typing import Annotated, BinaryIO, TypeVar
 from fastapi import APIRouter, Depends, Request, UploadFile
 from starlette.responses import StreamingResponse
 
-from models.audio import AudioLimits, decode_audio
+from models.audio import AudioLimits
 from models.core import PLAIN_TEXTURE, Clip, StylePivot, frame_count
 from models.engine import ENGINES, Engine, TemplateInfo
 from models.errors import InputError, OutOfRange, TooLarge, UnknownName, blaming
@@ -67,7 +67,7 @@ async def animate(
     coding and its format call for.
     """
     workers = runtime.slots.workers
-    start = partial(start_clip, engine, form, runtime.settings, decode=runtime.decode)
+    start = partial(start_clip, engine, form, runtime.settings, runtime.decode)
     clip = await run_for(request, start, workers)
     meter = Meter(clip, runtime.metrics, request.state.arrived_s)
     return ClipStream(
@@ -168,11 +168,10 @@ def start_clip(
     engine: Engine,
     form: AnimateForm,
     settings: Settings,
+    decode: Decode,
     check_client: Callable[[], None] = lambda: None,
-    *,
-    decode: Decode = decode_audio,
 ) -> Clip:
-    """Decode the speech and start the engine; for a worker thread. Raises every refusal that is left.
+    """Decode the speech, by `decode`, and start the engine; for a worker thread. Raises every refusal that is left.
 
     `check_client` is called while a head of one's own is registered, and may raise.
     """

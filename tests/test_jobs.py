@@ -16,6 +16,8 @@ from fastapi.testclient import TestClient
 from test_animate import TEXTURED
 from test_pictures import encoded
 
+from models.audio import AudioLimits, decode_audio
+from models.core import Waveform
 from service.app import create_app
 from service.client import client_of
 from service.encoders import ENCODERS
@@ -231,7 +233,7 @@ def test_an_unknown_job_is_404(client: TestClient, path: str) -> None:
 def test_a_client_sees_its_own_jobs_alone(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     id = submit(client)
     result_of(client, id)
-    monkeypatch.setattr("service.jobs.routes.client_of", lambda scope: "somebody else")
+    monkeypatch.setattr("service.runtime.client_of", lambda scope: "somebody else")
     assert client.get("/jobs").json() == []
     for path in ("", "/events", "/result"):
         response = client.get(f"/jobs/{id}{path}")
@@ -400,3 +402,24 @@ def test_until_the_folder_is_free_jobs_are_not_ready(tmp_path: Path, engine: Fak
             wait_until(lambda: second.get("/health/ready").status_code == 200)
         wait_until(lambda: second.get("/jobs").status_code == 200)
         result_of(second, id)
+
+
+class Wall:
+    """Stands where a service decodes, and counts."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def decode(self, file: Any, limits: AudioLimits) -> Waveform:
+        self.calls += 1
+        return decode_audio(file, limits)
+
+    def close(self) -> None:
+        return
+
+
+def test_sound_is_decoded_where_the_services_is(app: FastAPI, client: TestClient) -> None:
+    """Behind its wall, when the form is checked and when the job is made."""
+    app.state.runtime.isolation = wall = Wall()
+    result_of(client, submit(client))
+    assert wall.calls == 2

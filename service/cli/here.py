@@ -37,6 +37,7 @@ class Here:
 
     def animate(self, fields: Mapping[str, str | None], files: Mapping[str, BinaryIO], output: Path) -> Made:
         """Write one animation, whole or not at all. Raises what the service would refuse."""
+        from models.audio import decode_audio
         from service.animate import check_form, check_names, start_clip
         from service.encoders import ENCODERS, encode
         from service.schemas import AnimateForm
@@ -44,7 +45,7 @@ class Here:
         form = read_form(AnimateForm, fields, files)
         check_form(form, self.settings)
         check_names(form, self.engine)
-        clip = start_clip(self.engine, form, self.settings)
+        clip = start_clip(self.engine, form, self.settings, decode_audio)
         with whole_file(output) as file, closing(encode(shown(clip), ENCODERS[form.format]())) as chunks:
             file.writelines(chunks)
         return Made(clip.frame_count, clip.fps)

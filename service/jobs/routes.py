@@ -14,7 +14,6 @@ from starlette.responses import StreamingResponse
 
 from models.errors import Busy, Conflict
 from service.animate import open_animate_form, start_clip
-from service.client import client_of
 from service.contract import ANIMATE_BODY, ANIMATION, NOT_MODIFIED, REMOVED, headers, problem_responses
 from service.entity import KEEP, is_held
 from service.jobs.cards import JobCard, cards
@@ -22,7 +21,7 @@ from service.jobs.desk import Desk
 from service.jobs.ranges import part_asked
 from service.jobs.record import DONE, UNFINISHED, Job
 from service.jobs.run import close_clip
-from service.runtime import CurrentRuntime, WarmEngine
+from service.runtime import Client, CurrentRuntime, WarmEngine
 from service.schemas import AnimateForm
 from service.stream import disposition, run_for
 
@@ -62,12 +61,7 @@ async def _desk(request: Request) -> Desk:
     return desk
 
 
-async def _client(request: Request) -> str:
-    return client_of(request.scope)
-
-
 CurrentDesk = Annotated[Desk, Depends(_desk)]
-Client = Annotated[str, Depends(_client)]
 
 
 def _known(desk: CurrentDesk, client: Client, id: Annotated[str, Path(examples=[EXAMPLE])]) -> Job:
@@ -107,7 +101,7 @@ async def submit_job(
     What is accepted outlives the process.
     """
     async with desk.checking:
-        clip = await run_for(request, partial(start_clip, engine, form, runtime.settings))
+        clip = await run_for(request, partial(start_clip, engine, form, runtime.settings, runtime.decode))
     close_clip(clip)
     job = await to_thread.run_sync(desk.accept, form, client, request.state.request_id)
     desk.arrived.set()

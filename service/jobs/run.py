@@ -16,6 +16,7 @@ from models.errors import TooLarge
 from service.animate import check_form, check_names, start_clip
 from service.disk import refusing_full_disk
 from service.encoders import ENCODERS, Encoder, encode
+from service.isolation import Decode
 from service.schemas import AnimateForm
 from service.settings import Settings
 
@@ -62,7 +63,7 @@ class Run:
         if self._stop.is_set():
             raise Stopped
 
-    def make(self, engine: Engine, form: AnimateForm, settings: Settings, file: Path) -> Made:
+    def make(self, engine: Engine, form: AnimateForm, settings: Settings, decode: Decode, file: Path) -> Made:
         """Write the animation that `form` asks for, byte for byte what `POST /animate` sends, into a new file.
 
         Raises what `start_clip` and the frames do, Stopped, StorageFull when the disk is full, and TooLarge when the
@@ -70,7 +71,7 @@ class Run:
         """
         check_form(form, settings)
         check_names(form, engine)
-        clip, encoder = start_clip(engine, form, settings, self.check), ENCODERS[form.format]()
+        clip, encoder = start_clip(engine, form, settings, decode, self.check), ENCODERS[form.format]()
         with ExitStack() as held:
             held.callback(close_clip, clip)
             chunks = held.enter_context(closing(encode(self._watched(clip, encoder), encoder)))

@@ -126,7 +126,8 @@ class Worker:
 
     def _make(self, job: Job, run: Run) -> Made:
         with self.desk.inbox.form(job.id) as form:
-            return run.make(self._runtime.engine, form, self._runtime.settings, self.desk.draft(job.id))
+            runtime, draft = self._runtime, self.desk.draft(job.id)
+            return run.make(runtime.engine, form, runtime.settings, runtime.decode, draft)
 
     async def _insist(self, record: Callable[[], object]) -> None:
         """Write down what became of a job, however long the ledger is locked; after a shutdown the next start tells."""
