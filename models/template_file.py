@@ -6,8 +6,6 @@ another format or of another version is not read.
 """
 
 import json
-import os
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from scipy.sparse import csr_matrix
 from models.atlas import Anchors
 from models.core import Mesh, Source
 from models.errors import CheckpointError
+from models.files import whole_path
 from models.lips import LipSeal
 from models.template import Component, Form, Head, Report, Template
 
@@ -79,13 +78,9 @@ def save_template(path: Path, template: Template, origin: Origin) -> None:
         "source": None if (source := template.mesh.source) is None else [source.materials, source.skin],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
-    try:
+    with whole_path(path) as partial:
         text = json.dumps(header, sort_keys=True, allow_nan=False)
         save_file(_arrays(template), partial, metadata={"talker": text})
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_template(path: Path, origin: Origin) -> Template:

@@ -1,6 +1,6 @@
 """What crosses the wire: the forms, and the JSON answers."""
 
-from typing import Literal
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,34 @@ from service.fields import (
     Texture,
     Whole,
 )
+
+
+class Asked(Protocol):
+    """Who asks for an animation, by whatever way it came."""
+
+    engine: str
+    style: str
+    motion_style: str | None
+    wrinkle_style: str | None
+    resolution: int | None
+    fps: float
+    intensity: float
+    seed: int
+    texture: int | None
+
+
+def options_of(asked: Asked) -> AnimateOptions:
+    """What the engine is asked for: `style` is what a half has that is not named."""
+    return AnimateOptions(
+        engine=asked.engine,
+        resolution=asked.resolution,
+        fps=asked.fps,
+        intensity=asked.intensity,
+        seed=asked.seed,
+        motion_style=asked.style if asked.motion_style is None else asked.motion_style,
+        wrinkle_style=asked.style if asked.wrinkle_style is None else asked.wrinkle_style,
+        texture=asked.texture,
+    )
 
 
 class AnimateForm(BaseModel):
@@ -109,16 +137,7 @@ class AnimateForm(BaseModel):
 
     def options(self) -> AnimateOptions:
         """What the engine is asked for."""
-        return AnimateOptions(
-            engine=self.engine,
-            resolution=self.resolution,
-            fps=self.fps,
-            intensity=self.intensity,
-            seed=self.seed,
-            motion_style=self.style if self.motion_style is None else self.motion_style,
-            wrinkle_style=self.style if self.wrinkle_style is None else self.wrinkle_style,
-            texture=self.texture,
-        )
+        return options_of(self)
 
 
 class TemplateForm(BaseModel):

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from models.errors import SHOWN, TalkerError
+from models.files import whole_file
 from talker_client import calls
 from talker_client.calls import Call
 from talker_client.cards import FINAL, JobCard
-from talker_client.files import whole_file
 from talker_client.problems import BadAnswer, JobNotDone, StreamCut, TalkerBusy, TalkerProblem, Unreachable, problem_of
 
 T = TypeVar("T")

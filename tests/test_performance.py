@@ -14,7 +14,7 @@ from tiny_textalker import face, tiny_textalker
 from models.core import SAMPLE_RATE_HZ, Waveform, frame_count
 from models.mmtalker.blinks import BlinkTrack
 from models.mmtalker.streaming import MMTalkerPerformance
-from models.performance import Performance, perform
+from models.performance import Performance, perform, run
 from models.puppet import MotionBatch
 from models.textalker.streaming import TexTalkerCoding, TexTalkerPerformance
 
@@ -48,15 +48,6 @@ def frames(batches: Sequence[MotionBatch]) -> list[bytes]:
     return [b"".join(getattr(b, name)[k].tobytes() for name in parts) for b in batches for k in range(len(b.contact))]
 
 
-def taken(step: Any) -> tuple[list[MotionBatch], Any]:
-    batches = []
-    try:
-        while True:
-            batches.append(next(step))
-    except StopIteration as end:
-        return batches, end.value
-
-
 @both
 @pytest.mark.parametrize("fps", [12.5, 30.0, 59.94])
 @pytest.mark.parametrize("size", [1_600, 16_001, len(SOUND)])
@@ -65,7 +56,7 @@ def test_cut_anywhere_the_frames_are_the_same(make: Any, fps: float, size: int) 
     state = performance.start(pivots())
     pieces = np.split(SOUND, range(size, len(SOUND), size))
     for number, piece in enumerate(pieces):
-        made, state = taken(performance.step(state, piece, DURATION_S if number == len(pieces) - 1 else None))
+        made, state = run(performance.step(state, piece, DURATION_S if number == len(pieces) - 1 else None))
         batches += made
     assert frames(batches) == whole(make, fps)
     assert len(whole(make, fps)) == frame_count(DURATION_S, fps)
@@ -78,7 +69,7 @@ def test_a_step_may_be_computed_again_elsewhere(make: Any) -> None:
     pieces = np.split(SOUND, range(16_000, len(SOUND), 16_000))
     for number, piece in enumerate(pieces):
         once, again = (
-            taken(make().step(pickle.loads(state), piece, DURATION_S if number == len(pieces) - 1 else None))
+            run(make().step(pickle.loads(state), piece, DURATION_S if number == len(pieces) - 1 else None))
             for _ in "12"
         )
         if once[0]:
@@ -92,9 +83,9 @@ def test_a_step_may_be_computed_again_elsewhere(make: Any) -> None:
 def test_a_style_changes_what_comes_and_not_what_came(make: Any) -> None:
     """As soon as the next block or window, and the other half of the performance goes on as it was."""
     performance, early = make(), slice(4 * SAMPLE_RATE_HZ)
-    before, state = taken(performance.step(performance.start(pivots()), SOUND[early], None))
+    before, state = run(performance.step(performance.start(pivots()), SOUND[early], None))
     state = performance.restyle(state, pivots(1, 1))
-    after, _ = taken(performance.step(state, SOUND[early.stop :], DURATION_S))
+    after, _ = run(performance.step(state, SOUND[early.stop :], DURATION_S))
     assert frames(before) == whole(make)[: len(frames(before))]
     assert frames(after)[-1] != whole(make)[-1]
     assert len(frames([*before, *after])) == len(whole(make))

@@ -1,13 +1,11 @@
 """The networks of a cluster, as an engine on the edge sees them."""
 
 import hashlib
-import os
 from collections.abc import Generator as Making
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from threading import get_ident
 from typing import Any, BinaryIO, Generic, Literal, TypeVar
 from uuid import uuid4
 
@@ -35,6 +33,7 @@ from models.cluster.calls import (
 from models.core import AnimateOptions, CodeBatch, CodeSpace, StylePivot, Waveform
 from models.errors import UnknownName
 from models.examples import check_topology, read_example
+from models.files import whole_file
 from models.meshes import MeshFile
 from models.performance import USUAL, Cadence, Pivots, Stepwise
 from models.puppet import MotionBatch
@@ -138,9 +137,8 @@ class ClusterNetworks(Backend):
         path = self._cache / "codec" / f"{checkpoint}-{self.facts.weights}.onnx"
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.{get_ident()}.partial")
-            partial.write_bytes(self._asker.ask(Generator(checkpoint)))
-            partial.replace(path)
+            with whole_file(path) as file:
+                file.write(self._asker.ask(Generator(checkpoint)))
         return path
 
     def pivot_of(self, file: BinaryIO, template: Template, id: str) -> StylePivot:

@@ -153,7 +153,7 @@ def _report(
 
 def _coarse(fitted: "Fitted") -> tuple[str, ...]:
     """A warning of lips whose places are told by few vertices."""
-    upper, lower = (edge.vertex_count(fitted.surface.faces) for edge in (fitted.slit.upper, fitted.slit.lower))
+    upper, lower = fitted.slit.vertex_counts(fitted.surface.faces)
     if min(upper, lower) >= FINE:
         return ()
     return (

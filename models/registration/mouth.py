@@ -51,6 +51,10 @@ class Slit(NamedTuple):
         """From corner to corner, straight."""
         return float(np.ptp((self.upper.points + self.lower.points)[:, 0]) / 2)
 
+    def vertex_counts(self, faces: Faces) -> tuple[int, int]:
+        """How many of the surface's vertices lie along its upper and its lower edge."""
+        return self.upper.vertex_count(faces), self.lower.vertex_count(faces)
+
     @property
     def opening_m(self) -> float:
         """Median distance of its edges, upwards."""

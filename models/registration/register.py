@@ -181,7 +181,7 @@ def _usable(slit: Slit | None, surface: Cloud) -> Slit:
             "the lips, and part them by a hair where two vertices lie in one place",
             code="mouth_sealed",
         )
-    upper, lower = (edge.vertex_count(surface.faces) for edge in (slit.upper, slit.lower))
+    upper, lower = slit.vertex_counts(surface.faces)
     if max(upper, lower) < FEWEST:
         raise OutOfRange(
             f"a head with {upper} vertices along its upper lip and {lower} along the lower; wanted {FEWEST} or more "

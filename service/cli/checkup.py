@@ -137,7 +137,7 @@ def _folder(name: str, folder: Path) -> Finding:
 
 def _keys(settings: "Settings") -> Iterator[Finding]:
     """Of the file of API keys, where the service asks for any."""
-    path: Path | None = getattr(settings, "keys", None)
+    path = settings.keys
     if path is None:
         return
     try:

@@ -5,11 +5,11 @@ from contextlib import closing
 from pathlib import Path
 from time import perf_counter
 
+from models.files import whole_file
 from service.cli.here import read_settings, shown
 from service.cli.options import add_output
 from service.cli.outcomes import Made
 from service.cli.paths import checked_output, format_of, opened
-from talker_client.files import whole_file
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -4,10 +4,10 @@ import argparse
 import os
 from time import perf_counter
 
+from models.files import whole_file
 from service.cli.here import read_settings
 from service.cli.options import add_output
 from service.cli.paths import checked_output
-from talker_client.files import whole_file
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from models.files import whole_file
 from service.cli.here import open_engine, read_form, read_settings
 from service.cli.options import add_server
 from service.cli.paths import checked_output, opened
 from service.cli.there import asked, server_of
-from talker_client.files import whole_file
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

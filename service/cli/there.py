@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from models.errors import MalformedInput
+from models.files import whole_file
 from service.cli.outcomes import Made
-from talker_client.files import whole_file
 
 if TYPE_CHECKING:
     from talker_client.client import Talker

@@ -12,6 +12,7 @@ from models.core import SAMPLE_RATE_HZ, AnimateOptions
 from models.errors import SHOWN, MalformedInput, refusing_damage
 from service.fields import Decimal, Mix, Resolution, Texture, Whole
 from service.problems import validated
+from service.schemas import options_of
 
 Expression = Annotated[str, BeforeValidator(lambda value: json.dumps(value) if isinstance(value, dict) else value)]
 
@@ -41,16 +42,7 @@ class LiveHello(Message):
 
     def options(self) -> AnimateOptions:
         """What the engine is asked for."""
-        return AnimateOptions(
-            engine=self.engine,
-            resolution=self.resolution,
-            fps=self.fps,
-            intensity=self.intensity,
-            seed=self.seed,
-            motion_style=self.style if self.motion_style is None else self.motion_style,
-            wrinkle_style=self.style if self.wrinkle_style is None else self.wrinkle_style,
-            texture=self.texture,
-        )
+        return options_of(self)
 
 
 class StyleChange(Message):
